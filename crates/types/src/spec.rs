@@ -1,0 +1,302 @@
+//! What is asked for: a run and the model configurations in it.
+
+use crate::{DataSet, ModelId, RunId, ShardId};
+
+/// A network's definition, as the user brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Architecture {
+    /// The name that configurations refer to; a file's stem by default.
+    pub name: String,
+    /// The text of `model.to_json()`.
+    pub keras_json: String,
+}
+
+/// Stochastic gradient descent. Formulas: Keras; see `arrowhop_train::optimizer`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sgd {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Momentum μ in `[0, 1)`.
+    pub momentum: f64,
+    /// Nesterov's look-ahead.
+    pub nesterov: bool,
+    /// The rate at step t (from 1) is `learning_rate / (1 + decay · (t − 1))`.
+    pub decay: f64,
+}
+
+/// RMSprop.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RmsProp {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Decay ρ of the mean square.
+    pub rho: f64,
+    /// Momentum μ in `[0, 1)`.
+    pub momentum: f64,
+    /// Added to the root.
+    pub epsilon: f64,
+    /// Subtract the squared mean gradient.
+    pub centered: bool,
+    /// As in [`Sgd`].
+    pub decay: f64,
+}
+
+/// Adam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adam {
+    /// Step size.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta_1: f64,
+    /// Decay of the second moment.
+    pub beta_2: f64,
+    /// Added to the root, outside the bias correction.
+    pub epsilon: f64,
+    /// Use the largest second moment so far.
+    pub amsgrad: bool,
+    /// As in [`Sgd`].
+    pub decay: f64,
+}
+
+/// An optimizer with its parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// Stochastic gradient descent.
+    Sgd(Sgd),
+    /// RMSprop.
+    RmsProp(RmsProp),
+    /// Adam.
+    Adam(Adam),
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Cross-entropy between a one-hot class and probabilities.
+    CategoricalCrossentropy,
+    /// Mean of squared differences over a row's outputs.
+    MeanSquaredError,
+}
+
+/// One configuration: architecture, compile parameters, fit parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Name of an [`Architecture`] of the run.
+    pub architecture: String,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// The loss.
+    pub loss: Loss,
+    /// Rows per batch; a visit's last batch may be smaller.
+    pub batch_rows: u32,
+    /// Passes over the shard in one visit.
+    pub passes: u32,
+}
+
+/// A number by which models are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Mean loss over the training rows.
+    TrainLoss,
+    /// Share of training rows classified right.
+    TrainAccuracy,
+    /// Mean loss over the validation rows.
+    ValidationLoss,
+    /// Share of validation rows classified right.
+    ValidationAccuracy,
+}
+
+/// Which way a metric improves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Smaller is better.
+    Minimize,
+    /// Larger is better.
+    Maximize,
+}
+
+/// How models are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Objective {
+    /// The metric.
+    pub metric: Metric,
+    /// Which way it improves.
+    pub direction: Direction,
+}
+
+/// When a model's state is copied into the model store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointPolicy {
+    /// After each training visit.
+    EveryVisit,
+    /// After each epoch.
+    EveryEpoch,
+}
+
+/// Where the training loss and accuracy of an epoch come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainMetrics {
+    /// The finished model is evaluated on every training shard (MADlib's way).
+    Evaluate,
+    /// The running means of the training batches (Keras's `fit`): free, but the model was still
+    /// learning, and dropout was on.
+    Running,
+}
+
+/// In which order a model visits the shards of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VisitOrder {
+    /// As the slots become free: the shortest run. Final weights depend on timing; the order is
+    /// in the hop log.
+    Free,
+    /// Planned before the run from estimated visit times: the same weights on any cluster.
+    Planned,
+    /// As in the hop log of an earlier run with the same models, shards and epochs.
+    As(RunId),
+}
+
+/// A model selection, as submitted: complete, so that it can be run again from this alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSpec {
+    /// For people.
+    pub name: String,
+    /// Root of every random stream.
+    pub seed: u64,
+    /// Epochs to train each model for.
+    pub epochs: u32,
+    /// The networks that configurations name.
+    pub architectures: Vec<Architecture>,
+    /// The models: `ModelId(1)` is the first.
+    pub configs: Vec<ModelConfig>,
+    /// What they are trained on.
+    pub data: DataSet,
+    /// How they are ranked.
+    pub objective: Objective,
+    /// Training metrics of each epoch.
+    pub train_metrics: TrainMetrics,
+    /// Shard order.
+    pub order: VisitOrder,
+    /// For [`VisitOrder::As`] and [`VisitOrder::Planned`]: each model's training visits in order.
+    pub prescribed: Vec<Vec<ShardId>>,
+    /// Checkpoints.
+    pub checkpoints: CheckpointPolicy,
+    /// Restart the optimizer at each hop, as MADlib does.
+    pub reset_optimizer_each_visit: bool,
+    /// The bounds that cut this run short of its experiment (`--max-rows 1000`), for its record.
+    pub bounds: Vec<String>,
+    /// The experiment as it was written, for its record.
+    pub experiment: String,
+}
+
+impl RunSpec {
+    /// The models and their configurations, in order.
+    pub fn models(&self) -> impl Iterator<Item = (ModelId, &ModelConfig)> {
+        (1..).map(ModelId).zip(&self.configs)
+    }
+
+    /// A model's configuration.
+    #[must_use]
+    pub fn config(&self, model: ModelId) -> Option<&ModelConfig> {
+        self.configs.get((model.0 as usize).checked_sub(1)?)
+    }
+
+    /// An architecture by name.
+    #[must_use]
+    pub fn architecture(&self, name: &str) -> Option<&Architecture> {
+        self.architectures.iter().find(|architecture| architecture.name == name)
+    }
+
+    /// Whether evaluation visits follow each epoch's training visits.
+    #[must_use]
+    pub fn evaluates(&self) -> bool {
+        self.train_metrics == TrainMetrics::Evaluate
+            || self.data.shards.iter().any(|shard| shard.validation_rows > 0)
+    }
+}
+
+impl Optimizer {
+    /// Keras's name of it, in lower case.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sgd(_) => "sgd",
+            Self::RmsProp(_) => "rmsprop",
+            Self::Adam(_) => "adam",
+        }
+    }
+
+    /// Its step size.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        match self {
+            Self::Sgd(sgd) => sgd.learning_rate,
+            Self::RmsProp(rms_prop) => rms_prop.learning_rate,
+            Self::Adam(adam) => adam.learning_rate,
+        }
+    }
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { learning_rate: 0.01, momentum: 0.0, nesterov: false, decay: 0.0 }
+    }
+}
+
+impl Default for RmsProp {
+    fn default() -> Self {
+        Self {
+            learning_rate: 0.001,
+            rho: 0.9,
+            momentum: 0.0,
+            epsilon: 1e-7,
+            centered: false,
+            decay: 0.0,
+        }
+    }
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self {
+            learning_rate: 0.001,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-7,
+            amsgrad: false,
+            decay: 0.0,
+        }
+    }
+}
+
+impl Loss {
+    /// Keras's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CategoricalCrossentropy => "categorical_crossentropy",
+            Self::MeanSquaredError => "mean_squared_error",
+        }
+    }
+}
+
+impl Metric {
+    /// Its name in experiments, tables and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TrainLoss => "train_loss",
+            Self::TrainAccuracy => "train_accuracy",
+            Self::ValidationLoss => "validation_loss",
+            Self::ValidationAccuracy => "validation_accuracy",
+        }
+    }
+
+    /// Which way it improves.
+    #[must_use]
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::TrainLoss | Self::ValidationLoss => Direction::Minimize,
+            Self::TrainAccuracy | Self::ValidationAccuracy => Direction::Maximize,
+        }
+    }
+}

@@ -5,6 +5,7 @@
 mod data;
 mod error;
 mod id;
+mod live;
 mod record;
 mod spec;
 pub mod stream;
@@ -15,6 +16,7 @@ pub use error::{Classify, ErrorClass, Problem, Problems};
 pub use id::{
     DataSetId, Digest, InvalidDigest, ModelId, RunId, SegmentId, ShardId, SlotId, Version, VisitId,
 };
+pub use live::{LiveModel, LiveRun};
 pub use record::{
     EpochRecord, ModelRecord, ModelStatus, RunRecord, RunStatus, Score, VisitKind, VisitRecord,
     VisitTiming,

@@ -1,0 +1,258 @@
+//! A run's specification, there and back.
+
+use arrowhop_types::{
+    Adam, Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective,
+    Optimizer, RmsProp, RunId, RunSpec, Sgd, ShardId, TrainMetrics, VisitOrder,
+};
+
+use crate::WireError;
+use crate::control as proto;
+use crate::convert::{present, shard};
+
+impl From<RunSpec> for proto::Run {
+    fn from(spec: RunSpec) -> Self {
+        Self {
+            name: spec.name,
+            seed: spec.seed,
+            epochs: spec.epochs,
+            architectures: spec.architectures.into_iter().map(Into::into).collect(),
+            configs: spec.configs.into_iter().map(Into::into).collect(),
+            data: Some(spec.data.into()),
+            objective: Some(proto::Objective {
+                metric: proto::Metric::from(spec.objective.metric).into(),
+                maximize: spec.objective.direction == Direction::Maximize,
+            }),
+            train_metrics: match spec.train_metrics {
+                TrainMetrics::Evaluate => proto::TrainMetrics::Evaluate,
+                TrainMetrics::Running => proto::TrainMetrics::Running,
+            }
+            .into(),
+            order: Some(spec.order.into()),
+            prescribed: spec.prescribed.into_iter().map(shard_list).collect(),
+            checkpoints: match spec.checkpoints {
+                CheckpointPolicy::EveryVisit => proto::CheckpointPolicy::EveryVisit,
+                CheckpointPolicy::EveryEpoch => proto::CheckpointPolicy::EveryEpoch,
+            }
+            .into(),
+            reset_optimizer_each_visit: spec.reset_optimizer_each_visit,
+            bounds: spec.bounds,
+            experiment: spec.experiment,
+        }
+    }
+}
+
+impl TryFrom<proto::Run> for RunSpec {
+    type Error = WireError;
+
+    fn try_from(run: proto::Run) -> Result<Self, WireError> {
+        let objective = present(run.objective, "run.objective")?;
+        Ok(Self {
+            name: run.name,
+            seed: run.seed,
+            epochs: run.epochs,
+            architectures: run.architectures.into_iter().map(Into::into).collect(),
+            configs: run.configs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            data: present(run.data, "run.data")?.try_into()?,
+            objective: Objective {
+                metric: metric(objective.metric)?,
+                direction: if objective.maximize {
+                    Direction::Maximize
+                } else {
+                    Direction::Minimize
+                },
+            },
+            train_metrics: train_metrics(run.train_metrics)?,
+            order: present(run.order, "run.order")?.try_into()?,
+            prescribed: run
+                .prescribed
+                .into_iter()
+                .map(|list| list.shards.into_iter().map(shard).collect())
+                .collect(),
+            checkpoints: checkpoints(run.checkpoints)?,
+            reset_optimizer_each_visit: run.reset_optimizer_each_visit,
+            bounds: run.bounds,
+            experiment: run.experiment,
+        })
+    }
+}
+
+fn shard_list(shards: Vec<ShardId>) -> proto::ShardList {
+    proto::ShardList { shards: shards.into_iter().map(|shard| shard.0).collect() }
+}
+
+fn metric(value: i32) -> Result<Metric, WireError> {
+    match proto::Metric::try_from(value) {
+        Ok(proto::Metric::TrainLoss) => Ok(Metric::TrainLoss),
+        Ok(proto::Metric::TrainAccuracy) => Ok(Metric::TrainAccuracy),
+        Ok(proto::Metric::ValidationLoss) => Ok(Metric::ValidationLoss),
+        Ok(proto::Metric::ValidationAccuracy) => Ok(Metric::ValidationAccuracy),
+        _ => Err(unknown("objective.metric", value)),
+    }
+}
+
+fn train_metrics(value: i32) -> Result<TrainMetrics, WireError> {
+    match proto::TrainMetrics::try_from(value) {
+        Ok(proto::TrainMetrics::Evaluate) => Ok(TrainMetrics::Evaluate),
+        Ok(proto::TrainMetrics::Running) => Ok(TrainMetrics::Running),
+        _ => Err(unknown("run.train_metrics", value)),
+    }
+}
+
+fn checkpoints(value: i32) -> Result<CheckpointPolicy, WireError> {
+    match proto::CheckpointPolicy::try_from(value) {
+        Ok(proto::CheckpointPolicy::EveryVisit) => Ok(CheckpointPolicy::EveryVisit),
+        Ok(proto::CheckpointPolicy::EveryEpoch) => Ok(CheckpointPolicy::EveryEpoch),
+        _ => Err(unknown("run.checkpoints", value)),
+    }
+}
+
+fn unknown(field: &'static str, value: i32) -> WireError {
+    WireError::Unknown { field, value: value.to_string() }
+}
+
+impl From<Metric> for proto::Metric {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::TrainLoss => Self::TrainLoss,
+            Metric::TrainAccuracy => Self::TrainAccuracy,
+            Metric::ValidationLoss => Self::ValidationLoss,
+            Metric::ValidationAccuracy => Self::ValidationAccuracy,
+        }
+    }
+}
+
+impl From<VisitOrder> for proto::VisitOrder {
+    fn from(order: VisitOrder) -> Self {
+        use proto::visit_order::Kind;
+        Self {
+            kind: Some(match order {
+                VisitOrder::Free => Kind::Free(true),
+                VisitOrder::Planned => Kind::Planned(true),
+                VisitOrder::As(run) => Kind::AsRun(run.0),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::VisitOrder> for VisitOrder {
+    type Error = WireError;
+
+    fn try_from(order: proto::VisitOrder) -> Result<Self, WireError> {
+        use proto::visit_order::Kind;
+        Ok(match present(order.kind, "run.order.kind")? {
+            Kind::Free(_) => Self::Free,
+            Kind::Planned(_) => Self::Planned,
+            Kind::AsRun(run) => Self::As(RunId(run)),
+        })
+    }
+}
+
+impl From<Architecture> for proto::Architecture {
+    fn from(architecture: Architecture) -> Self {
+        Self { name: architecture.name, keras_json: architecture.keras_json }
+    }
+}
+
+impl From<proto::Architecture> for Architecture {
+    fn from(architecture: proto::Architecture) -> Self {
+        Self { name: architecture.name, keras_json: architecture.keras_json }
+    }
+}
+
+impl From<ModelConfig> for proto::ModelConfig {
+    fn from(config: ModelConfig) -> Self {
+        Self {
+            architecture: config.architecture,
+            optimizer: Some(config.optimizer.into()),
+            loss: match config.loss {
+                Loss::CategoricalCrossentropy => proto::Loss::CategoricalCrossentropy,
+                Loss::MeanSquaredError => proto::Loss::MeanSquaredError,
+            }
+            .into(),
+            batch_rows: config.batch_rows,
+            passes: config.passes,
+        }
+    }
+}
+
+impl TryFrom<proto::ModelConfig> for ModelConfig {
+    type Error = WireError;
+
+    fn try_from(config: proto::ModelConfig) -> Result<Self, WireError> {
+        Ok(Self {
+            architecture: config.architecture,
+            optimizer: present(config.optimizer, "config.optimizer")?.try_into()?,
+            loss: match proto::Loss::try_from(config.loss) {
+                Ok(proto::Loss::CategoricalCrossentropy) => Loss::CategoricalCrossentropy,
+                Ok(proto::Loss::MeanSquaredError) => Loss::MeanSquaredError,
+                _ => return Err(unknown("config.loss", config.loss)),
+            },
+            batch_rows: config.batch_rows,
+            passes: config.passes,
+        })
+    }
+}
+
+impl From<Optimizer> for proto::Optimizer {
+    fn from(optimizer: Optimizer) -> Self {
+        use proto::optimizer::Kind;
+        Self {
+            kind: Some(match optimizer {
+                Optimizer::Sgd(sgd) => Kind::Sgd(proto::Sgd {
+                    learning_rate: sgd.learning_rate,
+                    momentum: sgd.momentum,
+                    nesterov: sgd.nesterov,
+                    decay: sgd.decay,
+                }),
+                Optimizer::RmsProp(rms_prop) => Kind::RmsProp(proto::RmsProp {
+                    learning_rate: rms_prop.learning_rate,
+                    rho: rms_prop.rho,
+                    momentum: rms_prop.momentum,
+                    epsilon: rms_prop.epsilon,
+                    centered: rms_prop.centered,
+                    decay: rms_prop.decay,
+                }),
+                Optimizer::Adam(adam) => Kind::Adam(proto::Adam {
+                    learning_rate: adam.learning_rate,
+                    beta_1: adam.beta_1,
+                    beta_2: adam.beta_2,
+                    epsilon: adam.epsilon,
+                    amsgrad: adam.amsgrad,
+                    decay: adam.decay,
+                }),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::Optimizer> for Optimizer {
+    type Error = WireError;
+
+    fn try_from(optimizer: proto::Optimizer) -> Result<Self, WireError> {
+        use proto::optimizer::Kind;
+        Ok(match present(optimizer.kind, "optimizer.kind")? {
+            Kind::Sgd(sgd) => Self::Sgd(Sgd {
+                learning_rate: sgd.learning_rate,
+                momentum: sgd.momentum,
+                nesterov: sgd.nesterov,
+                decay: sgd.decay,
+            }),
+            Kind::RmsProp(rms_prop) => Self::RmsProp(RmsProp {
+                learning_rate: rms_prop.learning_rate,
+                rho: rms_prop.rho,
+                momentum: rms_prop.momentum,
+                epsilon: rms_prop.epsilon,
+                centered: rms_prop.centered,
+                decay: rms_prop.decay,
+            }),
+            Kind::Adam(adam) => Self::Adam(Adam {
+                learning_rate: adam.learning_rate,
+                beta_1: adam.beta_1,
+                beta_2: adam.beta_2,
+                epsilon: adam.epsilon,
+                amsgrad: adam.amsgrad,
+                decay: adam.decay,
+            }),
+        })
+    }
+}

@@ -59,7 +59,7 @@ pub enum Fact {
 #[derive(Debug, Clone, PartialEq)]
 pub enum VisitOutcome {
     /// As it should.
-    Done(VisitReport),
+    Done(Box<VisitReport>),
     /// Given up by request.
     Aborted,
     /// The loss became NaN or infinite.
@@ -95,7 +95,12 @@ impl From<Fact> for proto::Fact {
                     run: run.0,
                     problem: problem.unwrap_or_default(),
                 }),
-                Fact::StateArrived { run, visit, took, bytes } => {
+                Fact::StateArrived {
+                    run,
+                    visit,
+                    took,
+                    bytes,
+                } => {
                     let took_us = micros(took);
                     Kind::StateArrived(proto::StateArrived {
                         run: run.0,
@@ -104,22 +109,28 @@ impl From<Fact> for proto::Fact {
                         bytes,
                     })
                 }
-                Fact::VisitProgress { run, visit, rows, loss } => {
-                    Kind::VisitProgress(proto::VisitProgress {
-                        run: run.0,
-                        visit: visit.0,
-                        rows,
-                        loss,
-                    })
-                }
-                Fact::VisitEnded { run, visit, attempt, outcome } => {
-                    Kind::VisitEnded(proto::VisitEnded {
-                        run: run.0,
-                        visit: visit.0,
-                        attempt,
-                        outcome: Some(outcome.into()),
-                    })
-                }
+                Fact::VisitProgress {
+                    run,
+                    visit,
+                    rows,
+                    loss,
+                } => Kind::VisitProgress(proto::VisitProgress {
+                    run: run.0,
+                    visit: visit.0,
+                    rows,
+                    loss,
+                }),
+                Fact::VisitEnded {
+                    run,
+                    visit,
+                    attempt,
+                    outcome,
+                } => Kind::VisitEnded(proto::VisitEnded {
+                    run: run.0,
+                    visit: visit.0,
+                    attempt,
+                    outcome: Some(outcome.into()),
+                }),
             }),
         }
     }
@@ -182,14 +193,14 @@ impl TryFrom<proto::visit_ended::Outcome> for VisitOutcome {
     fn try_from(outcome: proto::visit_ended::Outcome) -> Result<Self, WireError> {
         use proto::visit_ended::Outcome;
         Ok(match outcome {
-            Outcome::Done(done) => Self::Done(VisitReport {
+            Outcome::Done(done) => Self::Done(Box::new(VisitReport {
                 version: Version(done.version),
                 digest: digest(&done.digest, "done.digest")?,
                 state_bytes: done.state_bytes,
                 timing: present(done.timing, "done.timing")?.into(),
                 train: present(done.train, "done.train")?.into(),
                 validation: present(done.validation, "done.validation")?.into(),
-            }),
+            })),
             Outcome::Aborted(_) => Self::Aborted,
             Outcome::Diverged(reason) => Self::Diverged(reason),
             Outcome::Failed(reason) => Self::Failed(reason),

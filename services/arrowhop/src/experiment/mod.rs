@@ -1,0 +1,291 @@
+//! An experiment file: what to train, on what, how to choose. `schemas/experiment.toml` shows every
+//! key. Reading it opens no other file; all its problems are reported at once.
+
+mod data;
+mod fields;
+mod search;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use arrowhop_search::Space;
+use arrowhop_source::DataSpec;
+use arrowhop_types::{CheckpointPolicy, Metric, Problems, TrainMetrics};
+use toml::{Table, Value};
+
+use self::fields::Fields;
+
+/// The only format of experiment files so far.
+const FORMAT: u64 = 1;
+/// Epochs are numbered in 16 bits of a random stream's id.
+const EPOCHS_MAX: u64 = 65_535;
+
+/// An experiment, checked as far as it can be without opening other files.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// For people.
+    pub name: String,
+    /// Root of every random draw.
+    pub seed: u64,
+    /// Epochs of every model.
+    pub epochs: u32,
+    /// How models are ranked; by default validation before training, accuracy before loss.
+    pub objective: Option<Metric>,
+    /// Where training metrics come from.
+    pub train_metrics: TrainMetrics,
+    /// Whether the order of visits is planned beforehand.
+    pub planned: bool,
+    /// When states go to the model store.
+    pub checkpoints: CheckpointPolicy,
+    /// MADlib's optimizer restarts.
+    pub reset_optimizer_each_visit: bool,
+    /// The data.
+    pub data: DataSpec,
+    /// The configurations.
+    pub search: Search,
+    /// The file as it is to be recorded: bounds applied, paths absolute.
+    pub text: String,
+    /// What cut it short.
+    pub bounds: Vec<String>,
+}
+
+/// How configurations are chosen.
+#[derive(Debug, Clone)]
+pub struct Search {
+    /// Every combination, or draws.
+    pub method: Method,
+    /// For draws: how many.
+    pub configs: Option<u32>,
+    /// At most this many configurations, the first ones.
+    pub configs_max: Option<u32>,
+    /// What to choose from.
+    pub space: Space,
+    /// Files with the networks' Keras JSON; a network's name is its file's stem.
+    pub networks: Vec<PathBuf>,
+}
+
+/// How configurations are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Every combination.
+    Grid,
+    /// Independent draws.
+    Random,
+}
+
+/// Bounds given on the command line; each cuts the experiment short.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Bounds {
+    /// Train on at most this many rows, drawn at random
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub max_rows: Option<i64>,
+    /// Train for at most this many epochs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub epochs: Option<i64>,
+    /// Train at most this many configurations, the first ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub configs: Option<i64>,
+}
+
+impl Experiment {
+    /// Reads a file. Relative data paths start at `data` or else at the file's folder; relative
+    /// network paths always at the file's folder.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not TOML, or with all [`Problems`] of what it says.
+    pub fn read(file: &Path, data: Option<&Path>, bounds: Bounds) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("read the experiment {}", file.display()))?;
+        let folder = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
+        let data = data.map_or_else(|| Ok(folder.clone()), std::path::absolute)?;
+        let mut table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| {
+                Problems::one(file.display().to_string(), error.to_string())
+            })?;
+        make_absolute(&mut table, &folder, &data);
+        let bounds = apply(&mut table, bounds);
+        Ok(Self::from_table(table, bounds).map_err(|found| {
+            let mut problems = Problems::new();
+            problems.extend(&format!("{}: ", file.display()), &found);
+            problems
+        })?)
+    }
+
+    /// Reads the text that was recorded with a run.
+    ///
+    /// # Errors
+    /// As [`Experiment::read`].
+    pub fn recorded(text: &str, bounds: Vec<String>) -> anyhow::Result<Self> {
+        let table: Table = text.parse().context("read the experiment recorded with the run")?;
+        Ok(Self::from_table(table, bounds)?)
+    }
+
+    fn from_table(table: Table, bounds: Vec<String>) -> Result<Self, Problems> {
+        let text = toml::to_string(&table).expect("a TOML table is written as TOML");
+        let mut problems = Problems::new();
+        let mut fields = Fields::new(table, "", &mut problems);
+        match fields.count("version", u64::MAX) {
+            Some(FORMAT) => {}
+            Some(other) => fields.wrong("version", format!("{other} is not known; this is {FORMAT}")),
+            None => fields.wrong("version", format!("is missing; write version = {FORMAT}")),
+        }
+        let name = fields.text("name").unwrap_or_else(|| "experiment".to_owned());
+        let seed = fields.seed("seed").unwrap_or(1);
+        let epochs = fields.count("epochs", EPOCHS_MAX);
+        if epochs.is_none() {
+            fields.wrong("epochs", "is needed: how often each model sees every row");
+        }
+        let objective = fields.choice("objective", &METRICS);
+        let train_metrics = fields.choice(
+            "train_metrics",
+            &[("evaluate", TrainMetrics::Evaluate), ("running", TrainMetrics::Running)],
+        );
+        let planned = fields.choice("order", &[("free", false), ("planned", true)]);
+        let checkpoints = fields.choice(
+            "checkpoints",
+            &[
+                ("every-visit", CheckpointPolicy::EveryVisit),
+                ("every-epoch", CheckpointPolicy::EveryEpoch),
+            ],
+        );
+        let reset = fields.flag("reset_optimizer_each_visit");
+        let data_table = fields.table("data");
+        let search_table = fields.table("search");
+        fields.finish();
+        let data = data::read(data_table, &name, seed, &mut problems);
+        let search = search::read(search_table, &mut problems);
+        let (Some(epochs), Some(data), Some(search)) = (epochs, data, search) else {
+            return Err(problems);
+        };
+        problems.or(Self {
+            name,
+            seed,
+            epochs: u32::try_from(epochs).expect("at most 65,535"),
+            objective,
+            train_metrics: train_metrics.unwrap_or(TrainMetrics::Evaluate),
+            planned: planned.unwrap_or(false),
+            checkpoints: checkpoints.unwrap_or(CheckpointPolicy::EveryEpoch),
+            reset_optimizer_each_visit: reset.unwrap_or(false),
+            data,
+            search,
+            text,
+            bounds,
+        })
+    }
+}
+
+const METRICS: [(&str, Metric); 4] = [
+    ("validation_accuracy", Metric::ValidationAccuracy),
+    ("validation_loss", Metric::ValidationLoss),
+    ("train_accuracy", Metric::TrainAccuracy),
+    ("train_loss", Metric::TrainLoss),
+];
+
+/// Makes every path absolute, so that the recorded experiment can be resumed from anywhere.
+fn make_absolute(table: &mut Table, folder: &Path, data: &Path) {
+    let absolute = |value: &mut Value, from: &Path| {
+        if let Value::String(path) = value {
+            *path = from.join(&*path).to_string_lossy().into_owned();
+        }
+    };
+    if let Some(Value::Table(section)) = table.get_mut("data") {
+        for key in ["train", "validation"] {
+            if let Some(value) = section.get_mut(key) {
+                absolute(value, data);
+            }
+        }
+    }
+    if let Some(Value::Table(section)) = table.get_mut("search")
+        && let Some(Value::Array(networks)) = section.get_mut("networks")
+    {
+        networks.iter_mut().for_each(|value| absolute(value, folder));
+    }
+}
+
+/// Writes the bounds into the experiment where they are tighter than it, and says which were.
+fn apply(table: &mut Table, bounds: Bounds) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut bound = |table: &mut Table, key: &str, flag: &str, limit: Option<i64>| {
+        let Some(limit) = limit else { return };
+        if table.get(key).and_then(Value::as_integer).is_none_or(|value| value > limit) {
+            table.insert(key.to_owned(), Value::Integer(limit));
+            said.push(format!("{flag} {limit}"));
+        }
+    };
+    bound(table, "epochs", "--epochs", bounds.epochs);
+    if let Some(Value::Table(data)) = table.get_mut("data") {
+        bound(data, "max_rows", "--max-rows", bounds.max_rows);
+    }
+    if let Some(Value::Table(search)) = table.get_mut("search") {
+        bound(search, "configs_max", "--configs", bounds.configs);
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        version = 1
+        epochs = 10
+        [data]
+        train = "rows.parquet"
+        input = "image"
+        target = "label"
+        [search]
+        networks = ["net.json"]
+        batch_size = [32]
+        [[search.optimizer]]
+        name = "adam"
+        learning_rate = [1e-3, 1e-4]
+    "#;
+
+    fn read(text: &str) -> Result<Experiment, Problems> {
+        Experiment::from_table(text.parse().unwrap(), vec![])
+    }
+
+    #[test]
+    fn a_small_experiment_reads_with_its_defaults() {
+        let experiment = read(GOOD).unwrap();
+        assert_eq!((experiment.epochs, experiment.seed), (10, 1));
+        assert_eq!(experiment.search.method, Method::Grid);
+        assert_eq!(experiment.search.space.architectures, ["net"]);
+        assert_eq!(experiment.data.shards, 4);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let text = GOOD
+            .replace("epochs = 10", "epochs = 0\nepoch = 3")
+            .replace("target", "targets")
+            .replace("[32]", "[0.5]")
+            .replace("\"adam\"", "\"adamm\"");
+        let problems = read(&text).unwrap_err().to_string();
+        for part in ["epochs: 0 is not", "epoch: unknown key", "data.target: is needed",
+            "data.targets: unknown key", "search.batch_size: [0.5] is not", "adamm"]
+        {
+            assert!(problems.contains(part), "{part} is missing from:\n{problems}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_applied_and_said_only_where_they_bite() {
+        let mut table: Table = GOOD.parse().unwrap();
+        let bounds = Bounds { max_rows: Some(500), epochs: Some(20), configs: Some(1) };
+        assert_eq!(apply(&mut table, bounds), ["--max-rows 500", "--configs 1"]);
+        let experiment = Experiment::from_table(table, vec![]).unwrap();
+        assert_eq!(experiment.epochs, 10);
+        assert_eq!(experiment.data.max_rows, Some(500));
+        assert_eq!(experiment.search.configs_max, Some(1));
+    }
+
+    #[test]
+    fn the_recorded_text_reads_as_the_same_experiment() {
+        let first = read(GOOD).unwrap();
+        let again = Experiment::recorded(&first.text, vec![]).unwrap();
+        assert_eq!(again.data, first.data);
+        assert_eq!(again.text, first.text);
+    }
+}

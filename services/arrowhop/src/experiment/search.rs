@@ -1,0 +1,145 @@
+//! The `[search]` section.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arrowhop_search::{Axis, OptimizerKind, OptimizerSpace, Space};
+use arrowhop_types::{Loss, Problems};
+use toml::{Table, Value};
+
+use super::fields::{Fields, list, number, shown};
+use super::{Method, Search};
+
+pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Search> {
+    let Some(table) = table else {
+        problems.push("search", "is needed: a [search] section with `networks` and optimizers");
+        return None;
+    };
+    let mut fields = Fields::new(table, "search", problems);
+    let method = fields.choice("method", &[("grid", Method::Grid), ("random", Method::Random)]);
+    let method = method.unwrap_or(Method::Grid);
+    let configs = fields.count("configs", 10_000);
+    match (method, configs) {
+        (Method::Grid, Some(_)) => {
+            fields.wrong("configs", "a grid has as many as it has; bound it with `configs_max`");
+        }
+        (Method::Random, None) => fields.wrong("configs", "is needed: how many to draw"),
+        _ => {}
+    }
+    let configs_max = fields.count("configs_max", 10_000);
+    let networks = fields.texts("networks");
+    if networks.is_none() {
+        fields.wrong("networks", "is needed: files with the networks' Keras JSON");
+    }
+    let batch_rows = fields.counts("batch_size");
+    let passes = fields.counts("passes");
+    let losses = fields.texts("loss");
+    let optimizers = fields.tables("optimizer");
+    if optimizers.is_none() {
+        fields.wrong("optimizer", "is needed: at least one [[search.optimizer]]");
+    }
+    fields.finish();
+    let losses = losses.map_or_else(|| vec![Loss::CategoricalCrossentropy], |names| {
+        names.iter().filter_map(|name| loss(name, problems)).collect()
+    });
+    let optimizers = optimizers
+        .unwrap_or_default()
+        .into_iter()
+        .enumerate()
+        .filter_map(|(i, table)| optimizer(i, table, problems))
+        .collect();
+    let networks: Vec<_> = networks?.into_iter().map(PathBuf::from).collect();
+    let space = Space {
+        architectures: network_names(&networks, problems),
+        optimizers,
+        losses,
+        batch_rows: batch_rows.unwrap_or_else(|| vec![32]),
+        passes: passes.unwrap_or_else(|| vec![1]),
+    };
+    let count = |count: u64| u32::try_from(count).expect("at most 10,000");
+    Some(Search {
+        method,
+        configs: configs.map(count),
+        configs_max: configs_max.map(count),
+        space,
+        networks,
+    })
+}
+
+/// A network is named after its file; two files of one name would be one network.
+fn network_names(networks: &[PathBuf], problems: &mut Problems) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for file in networks {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if names.contains(&stem) {
+            problems.push("search.networks", format!("two files are named {stem}; rename one"));
+        }
+        names.push(stem);
+    }
+    names
+}
+
+fn loss(name: &str, problems: &mut Problems) -> Option<Loss> {
+    match name {
+        "categorical_crossentropy" => Some(Loss::CategoricalCrossentropy),
+        "mean_squared_error" | "mse" => Some(Loss::MeanSquaredError),
+        _ => {
+            let known = "categorical_crossentropy, mean_squared_error";
+            problems.push("search.loss", format!("{name:?} is not known; known: {known}"));
+            None
+        }
+    }
+}
+
+fn optimizer(i: usize, table: Table, problems: &mut Problems) -> Option<OptimizerSpace> {
+    let path = format!("search.optimizer[{i}]");
+    let mut fields = Fields::new(table, &path, problems);
+    let name = fields.text("name").map(|name| name.to_lowercase());
+    let kind = match name.as_deref() {
+        Some("sgd") => Some(OptimizerKind::Sgd),
+        Some("rmsprop") => Some(OptimizerKind::RmsProp),
+        Some("adam") => Some(OptimizerKind::Adam),
+        Some(other) => {
+            fields.wrong("name", format!("{other:?} is not known; known: sgd, rmsprop, adam"));
+            None
+        }
+        None => {
+            fields.wrong("name", "is needed: sgd, rmsprop or adam");
+            None
+        }
+    };
+    let mut parameters = BTreeMap::new();
+    for (key, value) in fields.rest() {
+        match axis(&value) {
+            Some(axis) => {
+                parameters.insert(key, axis);
+            }
+            None => problems.push(
+                format!("{path}.{key}"),
+                format!(
+                    "{} is neither a number, a list of numbers nor {{ low, high, log }}",
+                    shown(&value)
+                ),
+            ),
+        }
+    }
+    Some(OptimizerSpace { kind: kind?, parameters })
+}
+
+/// A number, a flag, a list of them, or a range `{ low = 1e-4, high = 1e-2, log = true }`.
+fn axis(value: &Value) -> Option<Axis> {
+    let scalar = |value: &Value| {
+        number(value).or_else(|| value.as_bool().map(|flag| if flag { 1.0 } else { 0.0 }))
+    };
+    if let Some(one) = scalar(value) {
+        return Some(Axis::Values(vec![one]));
+    }
+    if let Some(values) = list(value, scalar) {
+        return Some(Axis::Values(values));
+    }
+    let range = value.as_table()?;
+    let known = range.keys().all(|key| ["low", "high", "log"].contains(&key.as_str()));
+    let (low, high) = (number(range.get("low")?)?, number(range.get("high")?)?);
+    let log = range.get("log").map_or(Some(false), Value::as_bool)?;
+    known.then_some(if log { Axis::LogUniform { low, high } } else { Axis::Uniform { low, high } })
+}

@@ -1,1 +1,47 @@
-//! placeholder
+//! Where shards come from: this crate turns a source (Parquet files, or a generated data set) into
+//! a prepared data set, shuffled once and dealt into shards, in the form that
+//! `arrowhop_types::data` describes. It prepares new rows in the same way later, and writes shards
+//! back out as Parquet. It knows nothing of networks, of training or of the cluster.
+//!
+//! ```text
+//! file ──▶ target ──▶ labels of every row ───────────────┐
+//!   │                                                    ▼
+//!   ├───▶ deal: which row goes to which shard, where ──▶ batches ──▶ digests ──▶ Prepared
+//!   │                                                    ▲
+//!   └───▶ encoder: rows decoded into their final slots ──┘
+//! ```
+//!
+//! Each row is decoded once, straight into its place in the shuffled batch; rows that are not used
+//! (`max_rows`) are not decoded at all.
+
+mod deal;
+mod digest;
+mod encoder;
+mod error;
+mod export;
+mod numbers;
+mod parallel;
+mod pictures;
+mod preparation;
+mod prepare;
+mod prepare_new;
+mod shapes;
+mod shards;
+mod spec;
+mod table;
+mod tabular;
+mod target;
+mod tensor;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod real_data_tests;
+
+pub use digest::{rows_digest, shard_digest};
+pub use error::SourceError;
+pub use export::{write_shard, write_shards};
+pub use prepare::{Prepared, PreparedShard, prepare};
+pub use prepare_new::{NewOptions, NewOrigin, NewRows, TargetUse, prepare_new};
+pub use shards::shard_schema;
+pub use spec::{DataSpec, Generator, Inputs, Origin, TargetKind, TargetSpec};

@@ -1,0 +1,198 @@
+//! Digests of rows, shards and data sets, made so that anyone with blake3 can recompute them.
+//!
+//! * **Row**: blake3 of its part (one byte: 0 training, 1 validation), its row number (u64), the
+//!   elements of `x` (u8 or f32) and of `y` (i32 or f32), all little-endian, without separators.
+//! * **Rows of a data set**: the sum of all rows' digests, each read as a little-endian 256-bit
+//!   integer, modulo 2²⁵⁶: equal for equal rows in any order, on any number of shards.
+//! * **Shard**: blake3 of its rows' digests in order, training before validation.
+//! * **Data set**: blake3 of, in this order, the preparation's text, the input's shape as u64s, its
+//!   type's bytes per element (u64), its `normalize` (f32), and for each shard its number (u32),
+//!   training rows (u64), validation rows (u64) and digest; the text and the shape are preceded by
+//!   their lengths (u64).
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Int32Type, UInt8Type, UInt64Type};
+use arrowhop_types::{DataSetId, Digest, InputSpec, Part, ShardInfo};
+
+use crate::parallel;
+
+// A row's bytes are hashed as they lie in memory.
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "digests are defined little-endian"
+);
+
+/// The digest of a shard's rows in order. The batches must have the layout of
+/// `arrowhop_types::data`.
+#[must_use]
+pub fn shard_digest(train: &[RecordBatch], validation: &[RecordBatch]) -> Digest {
+    of_rows(&digests(train, validation))
+}
+
+/// The digest of rows in any order: the sum of the rows' digests over the shards, each given as
+/// its training and its validation batches.
+#[must_use]
+pub fn rows_digest<'a>(
+    shards: impl IntoIterator<Item = (&'a [RecordBatch], &'a [RecordBatch])>,
+) -> Digest {
+    sum(shards
+        .into_iter()
+        .flat_map(|(train, validation)| digests(train, validation)))
+}
+
+/// Digests of a shard's rows, in order.
+pub(crate) fn digests(train: &[RecordBatch], validation: &[RecordBatch]) -> Vec<[u8; 32]> {
+    let parts = [(Part::Train, train), (Part::Validation, validation)];
+    let batches: Vec<(Part, &RecordBatch)> = parts
+        .into_iter()
+        .flat_map(|(part, batches)| batches.iter().map(move |batch| (part, batch)))
+        .collect();
+    parallel::map(&batches, |(part, batch)| batch_digests(*part, batch)).concat()
+}
+
+/// A shard's digest from those of its rows.
+pub(crate) fn of_rows(digests: &[[u8; 32]]) -> Digest {
+    Digest(blake3::hash(digests.as_flattened()).into())
+}
+
+/// The sum of rows' digests modulo 2²⁵⁶.
+pub(crate) fn sum(digests: impl IntoIterator<Item = [u8; 32]>) -> Digest {
+    let mut total = [0_u8; 32];
+    for digest in digests {
+        let mut carry = 0_u16;
+        for (byte, added) in total.iter_mut().zip(digest) {
+            let [low, high] = (u16::from(*byte) + u16::from(added) + carry).to_le_bytes();
+            *byte = low;
+            carry = u16::from(high);
+        }
+    }
+    Digest(total)
+}
+
+/// The name of a data set.
+pub(crate) fn data_set_id(preparation: &str, input: &InputSpec, shards: &[ShardInfo]) -> DataSetId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(preparation.len() as u64).to_le_bytes());
+    hasher.update(preparation.as_bytes());
+    hasher.update(&(input.shape.len() as u64).to_le_bytes());
+    for length in &input.shape {
+        hasher.update(&(*length as u64).to_le_bytes());
+    }
+    hasher.update(&(input.dtype.bytes() as u64).to_le_bytes());
+    hasher.update(&input.normalize.to_le_bytes());
+    for shard in shards {
+        hasher.update(&shard.shard.0.to_le_bytes());
+        hasher.update(&shard.train_rows.to_le_bytes());
+        hasher.update(&shard.validation_rows.to_le_bytes());
+        hasher.update(&shard.digest.0);
+    }
+    DataSetId(Digest(hasher.finalize().into()))
+}
+
+fn batch_digests(part: Part, batch: &RecordBatch) -> Vec<[u8; 32]> {
+    let column = |name| {
+        batch
+            .column_by_name(name)
+            .expect("a shard's batch has row, x and y")
+    };
+    let (x, x_bytes) = row_bytes(column("x"));
+    let (y, y_bytes) = row_bytes(column("y"));
+    let part = [u8::from(part == Part::Validation)];
+    let rows = column("row").as_primitive::<UInt64Type>().values();
+    let digest = |(i, row): (usize, &u64)| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&part).update(&row.to_le_bytes());
+        hasher.update(&x[i * x_bytes..(i + 1) * x_bytes]);
+        hasher.update(&y[i * y_bytes..(i + 1) * y_bytes]);
+        hasher.finalize().into()
+    };
+    rows.iter().enumerate().map(digest).collect()
+}
+
+/// A column's values as bytes, and how many belong to each row.
+fn row_bytes(column: &ArrayRef) -> (&[u8], usize) {
+    let (values, width) = match column.as_fixed_size_list_opt() {
+        Some(list) => (
+            list.values(),
+            usize::try_from(list.value_length()).unwrap_or(0),
+        ),
+        None => (column, 1),
+    };
+    match values.data_type() {
+        DataType::UInt8 => (values.as_primitive::<UInt8Type>().values(), width),
+        DataType::Float32 => (
+            values
+                .as_primitive::<Float32Type>()
+                .values()
+                .inner()
+                .as_slice(),
+            4 * width,
+        ),
+        DataType::Int32 => (
+            values
+                .as_primitive::<Int32Type>()
+                .values()
+                .inner()
+                .as_slice(),
+            4 * width,
+        ),
+        other => panic!("a shard's batch has no column of type {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::generated_spec;
+    use crate::prepare;
+
+    #[test]
+    fn sums_carry_and_wrap() {
+        let one = {
+            let mut one = [0; 32];
+            one[0] = 1;
+            one
+        };
+        assert_eq!(sum([[0xff; 32], one]), Digest([0; 32]));
+        assert_eq!(sum([[0xff; 32], one, one]), Digest(one));
+        let mut low = [0; 32];
+        low[0] = 0xff;
+        let mut carried = [0; 32];
+        carried[1] = 1;
+        assert_eq!(sum([low, one]), Digest(carried));
+    }
+
+    #[test]
+    fn digests_are_those_of_the_documented_bytes() {
+        let prepared = prepare(&generated_spec(40, 8)).unwrap();
+        let mut all = Vec::new();
+        for (shard, info) in prepared.shards.iter().zip(&prepared.data_set.shards) {
+            let mut rows = Vec::new();
+            for (part, batches) in [(0_u8, &shard.train), (1, &shard.validation)] {
+                for batch in batches {
+                    let x = batch.column(1).as_fixed_size_list();
+                    for i in 0..batch.num_rows() {
+                        let mut bytes = vec![part];
+                        let row = batch.column(0).as_primitive::<UInt64Type>().value(i);
+                        bytes.extend(row.to_le_bytes());
+                        bytes.extend(x.value(i).as_primitive::<UInt8Type>().values().iter());
+                        let y = batch.column(2).as_primitive::<Int32Type>().value(i);
+                        bytes.extend(y.to_le_bytes());
+                        rows.push(*blake3::hash(&bytes).as_bytes());
+                    }
+                }
+            }
+            assert_eq!(info.digest, Digest(blake3::hash(&rows.concat()).into()));
+            assert_eq!(info.digest, shard_digest(&shard.train, &shard.validation));
+            all.extend(rows);
+        }
+        assert_eq!(all.len(), 48);
+        all.sort_unstable();
+        assert_eq!(prepared.data_set.rows_digest, sum(all));
+        let parts = prepared
+            .shards
+            .iter()
+            .map(|s| (s.train.as_slice(), s.validation.as_slice()));
+        assert_eq!(prepared.data_set.rows_digest, rows_digest(parts));
+    }
+}

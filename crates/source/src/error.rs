@@ -1,0 +1,90 @@
+//! What can go wrong while data is prepared or written, and how problems of one input are gathered.
+
+use std::path::PathBuf;
+
+use arrowhop_types::{Classify, ErrorClass, Problems};
+
+/// A failure of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The data, or what was asked of it, is wrong: every problem with its file, column and row.
+    #[error(transparent)]
+    Input(#[from] Problems),
+    /// A preparation is not JSON that this program wrote.
+    #[error("read the preparation kept with the model")]
+    Preparation {
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// A preparation was written by another version of this program.
+    #[error(
+        "the preparation has version {found}, and this program reads version {supported}; \
+         use the program that trained the model"
+    )]
+    PreparationVersion {
+        /// Its version.
+        found: u64,
+        /// The version this program reads.
+        supported: u64,
+    },
+    /// The prepared rows do not fit into memory.
+    #[error("{bytes} bytes for the prepared rows are not to be had; bound them with max_rows")]
+    Memory {
+        /// What they need.
+        bytes: u64,
+    },
+    /// A file or folder could not be written.
+    #[error("write {}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A Parquet file could not be encoded.
+    #[error("write {} as parquet", path.display())]
+    WriteParquet {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: parquet::errors::ParquetError,
+    },
+}
+
+impl Classify for SourceError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Input(_) | Self::Preparation { .. } => ErrorClass::Invalid,
+            Self::PreparationVersion { .. } => ErrorClass::Conflict,
+            Self::Memory { .. } => ErrorClass::Overloaded,
+            Self::Write { .. } => ErrorClass::Unavailable,
+            Self::WriteParquet { .. } => ErrorClass::Bug,
+        }
+    }
+}
+
+/// The value, or nothing with its problems added to `problems`: so that one pass finds them all.
+pub(crate) fn gather<T>(problems: &mut Problems, result: Result<T, Problems>) -> Option<T> {
+    result.map_err(|found| problems.extend("", &found)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_keeps_values_and_collects_problems_in_order() {
+        let mut problems = Problems::new();
+        assert_eq!(gather(&mut problems, Ok(7)), Some(7));
+        assert_eq!(
+            gather::<()>(&mut problems, Err(Problems::one("a", "is wrong"))),
+            None
+        );
+        assert_eq!(
+            gather::<()>(&mut problems, Err(Problems::one("b", "too"))),
+            None
+        );
+        assert_eq!(problems.to_string(), "a: is wrong\nb: too");
+        assert_eq!(SourceError::from(problems).class(), ErrorClass::Invalid);
+    }
+}

@@ -1,0 +1,193 @@
+//! Prepares new rows, to evaluate or to predict, exactly as a model's training rows were prepared.
+
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use arrowhop_types::{InputSpec, Part, Problems, Target};
+
+use crate::deal::BatchRows;
+use crate::error::{SourceError, gather};
+use crate::preparation::Preparation;
+use crate::shapes::Shapes;
+use crate::shards::{Buffers, batch_rows};
+use crate::spec::Generator;
+use crate::table::Table;
+use crate::target::Labels;
+
+/// Where new rows come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NewOrigin {
+    /// A Parquet file on this machine.
+    Parquet(PathBuf),
+    /// Rows made up by this program.
+    Generated {
+        /// Which, and how many.
+        generator: Generator,
+        /// The generator's seed; that of the training gives its very rows.
+        seed: u64,
+        /// Its training rows or its validation rows.
+        part: Part,
+    },
+}
+
+/// What to do with the target column of new rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetUse {
+    /// Read it if it is there.
+    #[default]
+    IfPresent,
+    /// Read it; without it there is nothing to compare with.
+    Required,
+    /// Leave it alone, whatever is in it.
+    Ignored,
+}
+
+/// How many new rows, and with or without their target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NewOptions {
+    /// Takes only the first rows of the source.
+    pub max_rows: Option<u64>,
+    /// The target column.
+    pub target: TargetUse,
+}
+
+/// New rows, prepared, in the order of their source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRows {
+    /// What each row is.
+    pub input: InputSpec,
+    /// What the model learned.
+    pub target: Target,
+    /// Whether the batches have a column `y`.
+    pub has_target: bool,
+    /// The rows: `row`, `x` and, with a target, `y`, laid out as a shard's batches are.
+    pub batches: Vec<RecordBatch>,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// Prepares new rows by the preparation of a trained model's data set.
+///
+/// # Errors
+/// [`SourceError::Input`] with everything that is wrong with the file;
+/// [`SourceError::Preparation`] or [`SourceError::PreparationVersion`] where the preparation is not
+/// one of this program; [`SourceError::Memory`] where the rows do not fit.
+pub fn prepare_new(
+    preparation: &str,
+    origin: &NewOrigin,
+    options: &NewOptions,
+) -> Result<NewRows, SourceError> {
+    let preparation = Preparation::from_text(preparation)?;
+    if options.max_rows == Some(0) {
+        return Err(Problems::one("max_rows", "is 0; give at least 1").into());
+    }
+    match origin {
+        NewOrigin::Parquet(path) => new_from_file(&preparation, &Table::open(path)?, options),
+        NewOrigin::Generated {
+            generator,
+            seed,
+            part,
+        } => new_from_generator(&preparation, generator, Shapes::new(*seed), *part, options),
+    }
+}
+
+fn new_from_file(
+    preparation: &Preparation,
+    table: &Table,
+    options: &NewOptions,
+) -> Result<NewRows, SourceError> {
+    let rows = bounded(table.rows(), options);
+    let input = preparation.encoder.input();
+    let batches = in_order(rows, batch_rows(&input));
+    let mut buffers = Buffers::new(&batches, &input)?;
+    let mut problems = Problems::new();
+    let filled = preparation
+        .encoder
+        .fill(table, &batches, &mut buffers, &[Part::Train]);
+    gather(&mut problems, filled);
+    let is_used = match options.target {
+        TargetUse::Required => true,
+        TargetUse::Ignored => false,
+        TargetUse::IfPresent => table.schema().index_of(&preparation.target.column).is_ok(),
+    };
+    let labels = is_used
+        .then(|| gather(&mut problems, preparation.target.labels(table, rows)))
+        .flatten();
+    problems.or(())?;
+    Ok(new_rows(preparation, &batches, buffers, labels))
+}
+
+fn new_from_generator(
+    preparation: &Preparation,
+    generator: &Generator,
+    shapes: Shapes,
+    part: Part,
+    options: &NewOptions,
+) -> Result<NewRows, SourceError> {
+    let own = Shapes::preparation();
+    if preparation.encoder.input() != own.encoder.input()
+        || preparation.target.target != own.target.target
+    {
+        let text = "makes grey images of shapes, which this model was not trained on";
+        return Err(Problems::one("generator", text).into());
+    }
+    let Generator::Shapes {
+        rows,
+        validation_rows,
+    } = *generator;
+    let (train_rows, validation_rows) = Shapes::row_counts(rows, validation_rows)?;
+    let rows = bounded(
+        if part == Part::Train {
+            train_rows
+        } else {
+            validation_rows
+        },
+        options,
+    );
+    if rows == 0 {
+        return Err(Problems::one("generator", format!("makes no {} rows", part.name())).into());
+    }
+    let input = own.encoder.input();
+    let batches = in_order(rows, batch_rows(&input));
+    let mut buffers = Buffers::new(&batches, &input)?;
+    shapes.fill(&batches, &mut buffers, Part::Train, part);
+    let labels = (options.target != TargetUse::Ignored).then(|| Shapes::labels(rows));
+    Ok(new_rows(preparation, &batches, buffers, labels))
+}
+
+fn new_rows(
+    preparation: &Preparation,
+    batches: &[BatchRows],
+    buffers: Buffers,
+    labels: Option<Labels>,
+) -> NewRows {
+    let input = preparation.encoder.input();
+    let target = preparation.target.target.clone();
+    let has_target = labels.is_some();
+    let made = buffers.into_batches(batches, &input, has_target.then_some(&target), |_| {
+        labels.clone()
+    });
+    let rows = batches.iter().map(|batch| batch.rows.len() as u64).sum();
+    NewRows {
+        input,
+        target,
+        has_target,
+        batches: made,
+        rows,
+    }
+}
+
+fn bounded(rows: u32, options: &NewOptions) -> u32 {
+    let bound = options.max_rows.and_then(|bound| u32::try_from(bound).ok());
+    bound.map_or(rows, |bound| rows.min(bound))
+}
+
+fn in_order(rows: u32, batch_rows: usize) -> Vec<BatchRows> {
+    let rows: Vec<u32> = (0..rows).collect();
+    let batch = |rows: &[u32]| BatchRows {
+        shard: 0,
+        part: Part::Train,
+        rows: rows.to_vec(),
+    };
+    rows.chunks(batch_rows).map(batch).collect()
+}

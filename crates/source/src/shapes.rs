@@ -1,0 +1,226 @@
+//! The data set `shapes`: grey images of 16×16 pixels that show a disc, a ring, a square, a cross,
+//! a triangle or stripes, at any place, size, rotation and contrast, light on dark or dark on
+//! light, under noise. A linear model cannot tell them apart; a small convolutional network learns
+//! to within a minute.
+//!
+//! Every row has its own run of the random stream, so that any row can be made alone, and only
+//! `+ − × ÷ √` are used on floats, so that every machine makes the same bytes.
+
+use std::sync::Mutex;
+
+use arrowhop_types::stream::Stream;
+use arrowhop_types::{Dtype, InputSpec, Part, Problems, Target};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::deal::BatchRows;
+use crate::encoder::Encoder;
+use crate::parallel;
+use crate::preparation::Preparation;
+use crate::shards::{Buffers, slots};
+use crate::target::{Labels, TargetEncoder};
+use crate::tensor::TensorEncoder;
+
+/// Pixels along a side.
+const SIDE: u8 = 16;
+/// Pixels of an image.
+const PIXELS: usize = SIDE as usize * SIDE as usize;
+/// Points along a side of a pixel at which the shape is sampled.
+const SAMPLES: u8 = 3;
+/// Words of the random stream set aside for each row.
+const ROW_WORDS: u128 = 128;
+/// Rows of a part are at most this many: 2³⁰.
+const ROWS_MAX: u64 = 1 << 30;
+/// Images made at a time.
+const CHUNK_ROWS: usize = 256;
+/// Noise is uniform, up to this many levels up or down.
+const NOISE: f64 = 24.0;
+/// A centre is at most this far from the middle along each axis, in pixels.
+const SHIFT: f64 = 2.0;
+/// Least and largest half extent of a shape, in pixels.
+const RADIUS: (f64, f64) = (4.0, 6.5);
+/// Least and largest distance of foreground and background from mid-grey, in levels.
+const CONTRAST: (f64, f64) = (40.0, 110.0);
+/// The classes; a row's is its number modulo their count.
+const CLASSES: [&str; 6] = ["disc", "ring", "square", "cross", "triangle", "stripes"];
+
+/// The generator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shapes {
+    seed: u64,
+}
+
+/// Where and how a shape is drawn.
+struct Pose {
+    centre: (f64, f64),
+    /// Half the shape's extent, in pixels.
+    radius: f64,
+    /// Cosine and sine of its rotation.
+    turn: (f64, f64),
+    background: f64,
+    foreground: f64,
+}
+
+impl Shapes {
+    /// The data set of this seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// Checked numbers of training and validation rows.
+    pub(crate) fn row_counts(rows: u64, validation_rows: u64) -> Result<(u32, u32), Problems> {
+        let mut problems = Problems::new();
+        let mut checked = |place: &str, rows: u64, least: u64| {
+            if !(least..=ROWS_MAX).contains(&rows) {
+                problems.push(place, format!("is {rows}; give {least} to {ROWS_MAX}"));
+            }
+            u32::try_from(rows).unwrap_or(0)
+        };
+        let counts = (
+            checked("rows", rows, 1),
+            checked("validation_rows", validation_rows, 0),
+        );
+        problems.or(counts)
+    }
+
+    /// How its rows are prepared.
+    pub(crate) fn preparation() -> Preparation {
+        let side = usize::from(SIDE);
+        let input = InputSpec {
+            shape: vec![side, side, 1],
+            dtype: Dtype::U8,
+            normalize: 255.0,
+        };
+        Preparation {
+            encoder: Encoder::Tensor(TensorEncoder {
+                column: "image".into(),
+                input,
+            }),
+            target: TargetEncoder {
+                column: "label".into(),
+                target: Target::Classes(CLASSES.map(str::to_owned).to_vec()),
+                is_index: true,
+            },
+        }
+    }
+
+    /// The labels of the first rows of either part.
+    pub(crate) fn labels(rows: u32) -> Labels {
+        let classes = (0..).take(CLASSES.len()).cycle();
+        Labels::Classes(classes.take(rows as usize).collect())
+    }
+
+    /// Draws the rows that `part` has in these batches, as rows of the generator's part `source`.
+    pub(crate) fn fill(
+        self,
+        batches: &[BatchRows],
+        buffers: &mut Buffers,
+        part: Part,
+        source: Part,
+    ) {
+        let Buffers::U8(buffers) = buffers else {
+            unreachable!("images are bytes")
+        };
+        let (rows, mut places) = slots(batches, buffers, PIXELS, &[part]);
+        let chunks: Vec<_> = rows
+            .chunks(CHUNK_ROWS)
+            .zip(places.chunks_mut(CHUNK_ROWS))
+            .map(Mutex::new)
+            .collect();
+        parallel::map(&chunks, |chunk| {
+            let mut chunk = chunk.lock().expect("each chunk is taken once");
+            let (rows, places) = &mut *chunk;
+            for (row, place) in rows.iter().zip(places.iter_mut()) {
+                self.draw(source, *row, place);
+            }
+        });
+    }
+
+    fn draw(self, part: Part, row: u32, pixels: &mut [u8]) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(Stream::Generate.id());
+        let number = u128::from(row) | u128::from(part == Part::Validation) << 32;
+        random.set_word_pos(number * ROW_WORDS);
+        let pose = Pose::draw(&mut random);
+        let mut noise = [0; PIXELS];
+        random.fill_bytes(&mut noise);
+        let places = (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (x, y)));
+        for (((x, y), pixel), noise) in places.zip(pixels).zip(noise) {
+            let cover = pose.cover(row as usize % CLASSES.len(), x, y);
+            let level = pose.background + (pose.foreground - pose.background) * cover;
+            *pixel = to_byte(level + (f64::from(noise) / 127.5 - 1.0) * NOISE);
+        }
+    }
+}
+
+impl Pose {
+    fn draw(random: &mut impl Rng) -> Self {
+        let mut between = |low: f64, high: f64| {
+            low + (high - low) * f64::from(random.next_u32()) / f64::from(u32::MAX)
+        };
+        let middle = f64::from(SIDE - 1) / 2.0;
+        let centre = (
+            middle + between(-SHIFT, SHIFT),
+            middle + between(-SHIFT, SHIFT),
+        );
+        let radius = between(RADIUS.0, RADIUS.1);
+        // Half-angle formulas: a direction without sine or cosine, whose last bits differ between
+        // machines. Together with the reflection at zero this covers all quarter turns.
+        let half = between(-1.0, 1.0);
+        let turn = (
+            (1.0 - half * half) / (1.0 + half * half),
+            2.0 * half / (1.0 + half * half),
+        );
+        let upside = if between(-1.0, 1.0) < 0.0 { -1.0 } else { 1.0 };
+        let contrast = between(CONTRAST.0, CONTRAST.1);
+        let light = if between(-1.0, 1.0) < 0.0 {
+            -contrast
+        } else {
+            contrast
+        };
+        Self {
+            centre,
+            radius,
+            turn: (upside * turn.0, upside * turn.1),
+            background: 127.5 - light,
+            foreground: 127.5 + light,
+        }
+    }
+
+    /// The share of a pixel that the shape covers.
+    fn cover(&self, class: usize, x: u8, y: u8) -> f64 {
+        let step = 1.0 / f64::from(SAMPLES);
+        let mut covered = 0.0;
+        for i in 0..SAMPLES * SAMPLES {
+            let dx = (f64::from(i % SAMPLES) + 0.5) * step - 0.5 + f64::from(x) - self.centre.0;
+            let dy = (f64::from(i / SAMPLES) + 0.5) * step - 0.5 + f64::from(y) - self.centre.1;
+            let u = (dx * self.turn.0 + dy * self.turn.1) / self.radius;
+            let v = (dy * self.turn.0 - dx * self.turn.1) / self.radius;
+            covered += f64::from(u8::from(is_inside(class, u, v)));
+        }
+        covered * step * step
+    }
+}
+
+/// Whether a point lies in a shape of radius 1 about the origin.
+fn is_inside(class: usize, u: f64, v: f64) -> bool {
+    let from_centre = u * u + v * v;
+    let from_axes = u.abs().max(v.abs());
+    match class {
+        0 => from_centre <= 0.81,
+        1 => (0.3..=1.0).contains(&from_centre),
+        2 => from_axes <= 0.8,
+        3 => from_axes <= 1.0 && u.abs().min(v.abs()) <= 0.28,
+        4 => v >= -0.6 && 1.732 * u.abs() + v <= 1.15,
+        _ => from_axes <= 0.9 && !(0.24..=0.56).contains(&v.abs()),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is rounded and within a byte"
+)]
+#[expect(clippy::cast_sign_loss, reason = "it is not negative")]
+fn to_byte(level: f64) -> u8 {
+    level.clamp(0.0, 255.0).round() as u8
+}

@@ -38,8 +38,9 @@ pub enum Event {
         /// How long the fetch took.
         took: Duration,
     },
-    /// A segment is gone: its visits are abandoned, its slots closed, and the models whose state
-    /// lived there are taken to be in the model store. Where the store has only an older version,
+    /// A segment is gone: its visits are abandoned, as are reserved ones whose state was to come
+    /// from it; its slots are closed, and the models whose state lived there are taken to be in
+    /// the model store. Where the store has only an older version,
     /// end the model and add it again from that.
     SegmentLost {
         /// The segment.

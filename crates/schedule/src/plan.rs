@@ -35,7 +35,7 @@ pub fn plan(
         prefetch: false,
         ..*options
     };
-    let schedule = Schedule::with_estimates(layout.clone(), options, estimates);
+    let schedule = Schedule::new(layout.clone(), options, estimates);
     let outcome = simulate(schedule, entrants, Duration::ZERO, |visit| {
         match visit.kind {
             VisitKind::Train => takes[&visit.model],

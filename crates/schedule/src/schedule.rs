@@ -32,7 +32,9 @@ const CALIBRATION_SLACK: f64 = 0.1;
 ///
 /// ```
 /// use std::time::Duration;
-/// use arrowhop_schedule::{Command, Entrant, Event, Layout, Options, Progress, Schedule};
+/// use arrowhop_schedule::{
+///     Command, Entrant, Estimates, Event, Layout, Options, Progress, Schedule,
+/// };
 /// use arrowhop_types::{ModelId, SegmentId, SlotId, Timestamp};
 ///
 /// let segment = SegmentId(0);
@@ -41,7 +43,8 @@ const CALIBRATION_SLACK: f64 = 0.1;
 /// let guess = Duration::from_secs(1);
 /// let model = Entrant::new(&layout, &options, ModelId(1), Progress::fresh(), vec![], guess)?;
 ///
-/// let mut schedule = Schedule::new(layout, options);
+/// let estimates = Estimates::learned(&layout);
+/// let mut schedule = Schedule::new(layout, options, estimates);
 /// let commands = schedule.apply(&[Event::ModelAdded(model)], Timestamp(0));
 /// let [Command::Start(visit)] = commands[..] else { panic!("one slot, one model") };
 ///
@@ -102,16 +105,9 @@ pub(crate) struct Running {
 }
 
 impl Schedule {
-    /// A schedule that learns how long visits take.
+    /// A schedule without models.
     #[must_use]
-    pub fn new(layout: Layout, options: Options) -> Self {
-        let estimates = Estimates::learned(&layout);
-        Self::with_estimates(layout, options, estimates)
-    }
-
-    /// A schedule with estimates that know something already.
-    #[must_use]
-    pub fn with_estimates(layout: Layout, options: Options, estimates: Estimates) -> Self {
+    pub fn new(layout: Layout, options: Options, estimates: Estimates) -> Self {
         let shards = layout.shards.len();
         Self {
             calibration: estimates.calibration(),
@@ -291,10 +287,11 @@ impl Schedule {
             return;
         };
         self.is_lost[place] = true;
-        let of_segment = |visit: &Visit| visit.slot.segment == segment;
+        let is_there = |visit: &Visit| visit.slot.segment == segment;
+        let comes_from_there = |visit: &Visit| is_there(visit) || visit.from == Some(segment);
         self.abandon_where(|slot| {
             let running = slot.running.as_ref().map(|running| running.visit);
-            [running.filter(of_segment), slot.next.filter(of_segment)]
+            [running.filter(is_there), slot.next.filter(comes_from_there)]
         });
         for course in self.courses.values_mut() {
             course.home = course.home.filter(|&home| home != segment);

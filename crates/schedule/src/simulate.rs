@@ -156,7 +156,7 @@ mod tests {
         let entrants = models.iter().map(enter).collect();
         let row = |&model: &ModelId| (model, (0..4).map(|shard| took(model, shard)).collect());
         let estimates = Estimates::known(models.iter().map(row));
-        let schedule = Schedule::with_estimates(layout, options, estimates);
+        let schedule = Schedule::new(layout, options, estimates);
         simulate(schedule, entrants, hop, |visit| {
             took(visit.model, visit.shard.0)
         })

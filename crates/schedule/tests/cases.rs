@@ -53,7 +53,7 @@ impl Case {
         };
         let entrants = self.models().map(enter).collect();
         let estimates = Estimates::known(self.models().zip(self.times.clone()));
-        let schedule = Schedule::with_estimates(layout, options, estimates);
+        let schedule = Schedule::new(layout, options, estimates);
         simulate(schedule, entrants, Duration::ZERO, |visit| {
             self.times[visit.model.0 as usize - 1][visit.shard.0 as usize]
         })

@@ -1,0 +1,90 @@
+//! How much memory a visit will take, before it takes it.
+//!
+//! With P parameters, P' of them trainable, s optimizer slots, B rows in a batch, and for each layer
+//! the c copies of its output that the backward pass needs:
+//!
+//! ```text
+//! weights      4 P
+//! gradients    4 P'
+//! optimizer    4 s P'
+//! activations  4 B (input + Σ c · output) + working copies of the largest layer's input and output
+//! state        2 · encoded state: the one read and the one written
+//! ```
+//!
+//! c is 2 for a layer with a kernel (before and after its activation) and 3 for pooling (indices
+//! are 64-bit), dropout (its mask) and batch normalisation. Working copies are the six layout copies
+//! and gradients that a convolution's backward pass holds at once.
+
+use crate::evaluation::BATCH_ROWS;
+use crate::state::State;
+use crate::task::Task;
+
+/// Copies of the largest layer's input and output at work in the backward pass.
+const WORKING_COPIES: u64 = 6;
+
+/// Predicted peak memory of a visit, in bytes, by what takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// The network's weights.
+    pub weights: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// The optimizer's slots.
+    pub optimizer: u64,
+    /// What a batch takes between the layers.
+    pub activations: u64,
+    /// Encoded states.
+    pub state: u64,
+}
+
+impl Footprint {
+    /// Of the task's training and evaluation visits.
+    #[must_use]
+    pub fn of(task: &Task) -> Self {
+        let network = &task.network;
+        let trainable = 4 * network.trainable_parameters();
+        let slots = crate::optimizer::slots(&task.config.optimizer).len() as u64;
+        let batch_rows = u64::from(task.config.batch_rows);
+        let (kept, working) = elements_per_row(task);
+        let training = batch_rows.saturating_mul(kept + WORKING_COPIES * working);
+        let evaluation = (BATCH_ROWS as u64).saturating_mul(2 * working);
+        Self {
+            weights: 4 * network.parameters(),
+            gradients: trainable,
+            optimizer: slots * trainable,
+            activations: training.max(evaluation).saturating_mul(4),
+            state: 2 * State::data_bytes(task),
+        }
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        [
+            self.weights,
+            self.gradients,
+            self.optimizer,
+            self.activations,
+            self.state,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+}
+
+/// Elements that one row keeps for the backward pass, and those of its largest layer.
+fn elements_per_row(task: &Task) -> (u64, u64) {
+    let mut input = task.network.input_elements() as u64;
+    let (mut kept, mut working) = (input, 0);
+    for layer in task.network.layers() {
+        let output = layer.output.iter().product::<usize>() as u64;
+        let copies = match layer.class {
+            "MaxPooling2D" | "AveragePooling2D" | "Dropout" | "BatchNormalization" => 3,
+            _ => 2,
+        };
+        kept += copies * output;
+        working = working.max(input + output);
+        input = output;
+    }
+    (kept, working)
+}

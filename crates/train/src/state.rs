@@ -1,0 +1,329 @@
+//! A model's state as it travels: weights, optimizer slots and counters in one safetensors file.
+//!
+//! ```text
+//! __metadata__                        {"arrowhop": "{\"format\":1, …}"}, that key alone
+//! optimizer.m.000.conv2d/kernel       f32, Keras's shape; one per slot and trainable array
+//! weights.000.conv2d/kernel           f32, Keras's shape; one per array
+//! ```
+//!
+//! The number in a name is the array's place in Keras's `get_weights()` order, so that the names'
+//! order is the arrays' order. Equal states have equal bytes. A reader takes nothing on trust: not
+//! the format, the architecture, the optimizer, the names, the shapes, the sizes, nor the numbers.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use arrowhop_types::Version;
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
+use serde_json::{Value, json};
+
+use crate::error::TrainError;
+use crate::optimizer::{self, Slots};
+use crate::task::Task;
+
+/// The one metadata key.
+const HEADER_KEY: &str = "arrowhop";
+/// The format that is written, and the only one that is read.
+const FORMAT: u64 = 1;
+/// Fields of the header.
+const HEADER_FIELDS: [&str; 5] = ["format", "optimizer", "step", "version", "architecture"];
+/// Header bytes allowed for the file and for each of its tensors; a name has at most 300 or so,
+/// and may be escaped.
+const HEADER_BYTES_MAX: (usize, usize) = (4096, 4096);
+
+/// A model between two visits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// In Keras's `get_weights()` order and layout.
+    pub weights: Vec<Vec<f32>>,
+    /// For each trainable array in order, the optimizer's slots.
+    pub(crate) slots: Vec<Slots>,
+    /// Batches that the optimizer has seen.
+    pub step: u64,
+    /// Training visits so far.
+    pub version: Version,
+}
+
+/// The encoded state of a freshly initialised model: version 0.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn initial_state(task: &Task) -> Result<Vec<u8>, TrainError> {
+    State::initial(task).encode(task)
+}
+
+/// One tensor of the file.
+#[derive(Debug)]
+struct Entry<'a> {
+    values: &'a [f32],
+    shape: &'a [usize],
+}
+
+impl View for Entry<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        for (bytes, value) in bytes.chunks_exact_mut(4).zip(self.values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * 4
+    }
+}
+
+impl State {
+    /// Fresh weights and an optimizer that has seen nothing.
+    #[must_use]
+    pub fn initial(task: &Task) -> Self {
+        let weights = task.network.initial_weights(task.seed, task.model);
+        Self {
+            weights,
+            slots: fresh_slots(task),
+            step: 0,
+            version: Version(0),
+        }
+    }
+
+    /// The file's bytes: the same for the same state.
+    ///
+    /// # Errors
+    /// When there are too many arrays for the format.
+    pub fn encode(&self, task: &Task) -> Result<Vec<u8>, TrainError> {
+        let specs = task.network.weights();
+        let mut entries = Vec::new();
+        for (i, (spec, values)) in specs.iter().zip(&self.weights).enumerate() {
+            entries.push((
+                weight_name(i, &spec.name),
+                Entry {
+                    values,
+                    shape: &spec.shape,
+                },
+            ));
+        }
+        let trainable = specs.iter().enumerate().filter(|(_, spec)| spec.trainable);
+        for ((i, spec), slots) in trainable.zip(&self.slots) {
+            for (slot, values) in task.kept_slots().iter().zip(slots) {
+                let name = slot_name(slot, i, &spec.name);
+                entries.push((
+                    name,
+                    Entry {
+                        values,
+                        shape: &spec.shape,
+                    },
+                ));
+            }
+        }
+        let step = if task.reset_optimizer_each_visit {
+            0
+        } else {
+            self.step
+        };
+        let header = json!({
+            "format": FORMAT,
+            "optimizer": task.config.optimizer.name(),
+            "step": step,
+            "version": self.version.0,
+            "architecture": architecture(task),
+        });
+        let metadata = HashMap::from([(HEADER_KEY.to_owned(), header.to_string())]);
+        safetensors::serialize(entries, Some(metadata)).map_err(TrainError::UnwritableState)
+    }
+
+    /// Reads a state of this task.
+    ///
+    /// # Errors
+    /// When the bytes are anything but a state that this task's [`State::encode`] could have made.
+    pub fn decode(task: &Task, bytes: &[u8]) -> Result<Self, TrainError> {
+        let specs = task.network.weights();
+        let kept = task.kept_slots();
+        let trainable = specs.iter().filter(|spec| spec.trainable).count();
+        let tensors = specs.len() + trainable * kept.len();
+        check_size(bytes, Self::data_bytes(task), tensors)?;
+        let (header_bytes, metadata) =
+            SafeTensors::read_metadata(bytes).map_err(TrainError::UnreadableState)?;
+        let (step, version) = read_header(task, &metadata)?;
+        if metadata.offset_keys().len() != tensors {
+            let found = metadata.offset_keys().len();
+            return Err(invalid(
+                "tensors",
+                format!("there are {found}, not {tensors}"),
+            ));
+        }
+        let data = &bytes[8 + header_bytes..];
+        let mut weights = Vec::with_capacity(specs.len());
+        let mut slots = fresh_slots(task);
+        let mut slots_left = slots.iter_mut();
+        for (i, spec) in specs.iter().enumerate() {
+            weights.push(read(
+                &metadata,
+                data,
+                weight_name(i, &spec.name),
+                &spec.shape,
+            )?);
+            if !spec.trainable {
+                continue;
+            }
+            let array = slots_left
+                .next()
+                .expect("one set of slots per trainable array");
+            for (slot, values) in kept.iter().zip(array) {
+                *values = read(&metadata, data, slot_name(slot, i, &spec.name), &spec.shape)?;
+            }
+        }
+        Ok(Self {
+            weights,
+            slots,
+            step,
+            version: Version(version),
+        })
+    }
+
+    /// Bytes of an encoded state's tensors.
+    pub(crate) fn data_bytes(task: &Task) -> u64 {
+        let slots = task.kept_slots().len() as u64;
+        4 * (task.network.parameters() + slots * task.network.trainable_parameters())
+    }
+
+    /// Whether every number is finite.
+    pub(crate) fn is_finite(&self) -> bool {
+        let slots = self.slots.iter().flatten();
+        self.weights
+            .iter()
+            .chain(slots)
+            .flatten()
+            .all(|value| value.is_finite())
+    }
+}
+
+fn fresh_slots(task: &Task) -> Vec<Slots> {
+    let names = optimizer::slots(&task.config.optimizer);
+    let specs = task.network.weights();
+    let trainable = specs.iter().filter(|spec| spec.trainable);
+    trainable
+        .map(|spec| vec![vec![0.0; spec.elements()]; names.len()])
+        .collect()
+}
+
+fn weight_name(i: usize, name: &str) -> String {
+    format!("weights.{i:03}.{name}")
+}
+
+fn slot_name(slot: &str, i: usize, name: &str) -> String {
+    format!("optimizer.{slot}.{i:03}.{name}")
+}
+
+/// Digest of the network's definition.
+fn architecture(task: &Task) -> String {
+    blake3::hash(task.network.keras_json().as_bytes())
+        .to_hex()
+        .to_string()
+}
+
+fn invalid(place: impl Into<String>, problem: impl Into<String>) -> TrainError {
+    TrainError::InvalidState {
+        place: place.into(),
+        problem: problem.into(),
+    }
+}
+
+/// Refuses a file of another size before anything is parsed.
+fn check_size(bytes: &[u8], data: u64, tensors: usize) -> Result<(), TrainError> {
+    let (base, each) = HEADER_BYTES_MAX;
+    let header = bytes.len() as u64;
+    let header = header
+        .checked_sub(data)
+        .and_then(|rest| rest.checked_sub(8));
+    match header {
+        Some(header) if header <= (base + each * tensors) as u64 => Ok(()),
+        _ => Err(invalid(
+            "file",
+            format!(
+                "has {} bytes, of which {data} should be tensors",
+                bytes.len()
+            ),
+        )),
+    }
+}
+
+/// Checks the header against the task; gives the step and the version.
+fn read_header(task: &Task, metadata: &Metadata) -> Result<(u64, u64), TrainError> {
+    let entries = metadata.metadata().as_ref();
+    let text = entries
+        .filter(|entries| entries.len() == 1)
+        .and_then(|map| map.get(HEADER_KEY));
+    let text = text.ok_or_else(|| {
+        invalid(
+            "__metadata__",
+            format!("must have {HEADER_KEY:?} and nothing else"),
+        )
+    })?;
+    let header: Value = serde_json::from_str(text)
+        .map_err(|error| invalid(HEADER_KEY, format!("is not JSON: {error}")))?;
+    let fields = header
+        .as_object()
+        .ok_or_else(|| invalid(HEADER_KEY, "is not an object"))?;
+    if fields.get("format") != Some(&json!(FORMAT)) {
+        return Err(invalid(
+            "format",
+            format!("only {FORMAT} is known; the state is of another"),
+        ));
+    }
+    if let Some(unknown) = fields
+        .keys()
+        .find(|key| !HEADER_FIELDS.contains(&key.as_str()))
+    {
+        return Err(invalid(unknown, "is not a known field"));
+    }
+    let expected = [
+        ("optimizer", task.config.optimizer.name().to_owned()),
+        ("architecture", architecture(task)),
+    ];
+    for (field, expected) in expected {
+        if fields.get(field).and_then(Value::as_str) != Some(expected.as_str()) {
+            return Err(invalid(field, format!("is not {expected}")));
+        }
+    }
+    let number = |field: &str| {
+        let value = fields.get(field).and_then(Value::as_u64);
+        value.ok_or_else(|| invalid(field, "is not a whole number"))
+    };
+    Ok((number("step")?, number("version")?))
+}
+
+/// Reads one tensor, which must be there with this shape and hold finite numbers.
+fn read(
+    metadata: &Metadata,
+    data: &[u8],
+    name: String,
+    shape: &[usize],
+) -> Result<Vec<f32>, TrainError> {
+    let Some(info) = metadata.info(&name) else {
+        return Err(invalid(name, "is missing"));
+    };
+    if info.dtype != Dtype::F32 || info.shape != shape {
+        let problem = format!(
+            "is {:?} of shape {:?}, not F32 of {shape:?}",
+            info.dtype, info.shape
+        );
+        return Err(invalid(name, problem));
+    }
+    let (start, end) = info.data_offsets;
+    let values: Vec<f32> = data[start..end]
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        .collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(i) => Err(invalid(name, format!("element {i} is {}", values[i]))),
+        None => Ok(values),
+    }
+}

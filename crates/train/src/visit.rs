@@ -1,0 +1,433 @@
+//! One training visit: a model's passes over the rows of one shard.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use arrowhop_network::Network;
+use arrowhop_types::stream::{self, Stream};
+use arrowhop_types::{Digest, Score, ShardId, Version};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::TrainError;
+use crate::optimizer;
+use crate::rows::Rows;
+use crate::state::State;
+use crate::task::Task;
+
+/// Which visit this is: the place of its random streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    /// From 0.
+    pub epoch: u32,
+    /// The shard whose rows these are.
+    pub shard: ShardId,
+}
+
+/// Watches a visit, and may end it.
+pub trait Control {
+    /// Called after each batch with the rows done so far, over all passes, and their running
+    /// score. To break ends the visit at once, without a result.
+    fn batch_done(&mut self, rows_done: u64, running: &Score) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(u64, &Score) -> ControlFlow<()>> Control for F {
+    fn batch_done(&mut self, rows_done: u64, running: &Score) -> ControlFlow<()> {
+        self(rows_done, running)
+    }
+}
+
+/// Where a visit's time went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// Training.
+    pub train: Duration,
+    /// Decoding and encoding the state.
+    pub state: Duration,
+    /// CPU time of this thread in both.
+    pub cpu: Duration,
+}
+
+/// What a training visit made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The new encoded state.
+    pub state: Vec<u8>,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its version: one more than before.
+    pub version: Version,
+    /// Running score: each batch before its own update, summed over all passes.
+    pub score: Score,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// Trains the model on these rows, from this encoded state.
+///
+/// # Errors
+/// When the state is not the task's, the model diverges, or the control ends the visit.
+pub fn train_visit(
+    task: &Task,
+    state: &[u8],
+    visit: Visit,
+    rows: &Rows<'_>,
+    control: &mut dyn Control,
+) -> Result<Trained, TrainError> {
+    let (begun, cpu_begun) = (Instant::now(), thread_cpu_time());
+    let mut trainer = Trainer::start(task, State::decode(task, state)?, visit)?;
+    let decoded = Instant::now();
+    for _ in 0..task.config.passes {
+        trainer.pass(rows, control)?;
+    }
+    let trained = Instant::now();
+    let (state, score) = trainer.finish()?;
+    let version = state.version;
+    let state = state.encode(task)?;
+    let digest = Digest(*blake3::hash(&state).as_bytes());
+    let timing = Timing {
+        train: trained - decoded,
+        state: (decoded - begun) + trained.elapsed(),
+        cpu: thread_cpu_time().saturating_sub(cpu_begun),
+    };
+    Ok(Trained {
+        state,
+        digest,
+        version,
+        score,
+        timing,
+    })
+}
+
+/// CPU time that this thread has used.
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+/// A visit under way.
+struct Trainer<'a> {
+    task: &'a Task,
+    visit: Visit,
+    /// Taken apart and put together by each update.
+    network: Option<Network>,
+    /// Its weights are in the network.
+    state: State,
+    order: ChaCha8Rng,
+    masks: ChaCha8Rng,
+    batches: u64,
+    last_loss: f64,
+    score: Score,
+    device: Device,
+}
+
+impl<'a> Trainer<'a> {
+    fn start(task: &'a Task, mut state: State, visit: Visit) -> Result<Self, TrainError> {
+        let device = Device::flex().autodiff();
+        let weights = std::mem::take(&mut state.weights);
+        let network = Some(Network::from_weights(&task.network, weights, &device)?);
+        if task.reset_optimizer_each_visit {
+            state.step = 0;
+        }
+        let Visit { epoch, shard } = visit;
+        let generator = |stream: Stream| {
+            let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
+            rng.set_stream(stream.id());
+            rng
+        };
+        let order = generator(Stream::Order {
+            model: task.model,
+            epoch,
+            shard,
+        });
+        let masks = generator(Stream::Dropout {
+            model: task.model,
+            epoch,
+            shard,
+        });
+        let (batches, last_loss, score) = (0, 0.0, Score::default());
+        Ok(Self {
+            task,
+            visit,
+            network,
+            state,
+            order,
+            masks,
+            batches,
+            last_loss,
+            score,
+            device,
+        })
+    }
+
+    /// Every row once, in a new order.
+    fn pass(&mut self, rows: &Rows<'_>, control: &mut dyn Control) -> Result<(), TrainError> {
+        let count = u32::try_from(rows.rows()).expect("a view has fewer than 2^32 rows");
+        let mut order: Vec<u32> = (0..count).collect();
+        stream::shuffle(&mut order, || self.order.next_u32());
+        for batch in order.chunks(self.task.config.batch_rows as usize) {
+            self.batch(rows, batch)?;
+            if control.batch_done(self.score.rows, &self.score).is_break() {
+                return Err(TrainError::Stopped {
+                    rows_done: self.score.rows,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Forward, backward, update.
+    fn batch(&mut self, rows: &Rows<'_>, indices: &[u32]) -> Result<(), TrainError> {
+        let network = self
+            .network
+            .take()
+            .expect("the network is back after each batch");
+        let mut inputs = Vec::new();
+        rows.inputs().gather(indices, &mut inputs);
+        let shape = [indices.len(), self.task.network.input_elements()];
+        let inputs = Tensor::<2>::from_data(TensorData::new(inputs, shape), &self.device);
+        let pass = network.forward_training(inputs, &mut self.masks);
+
+        let output = floats(pass.output.clone());
+        let targets = rows.targets(indices);
+        let (score, slopes) = self.task.objective().score_and_gradient(&output, &targets);
+        self.note(&score)?;
+
+        let slopes = TensorData::new(slopes, pass.output.shape());
+        let gradients = (pass.output * Tensor::from_data(slopes, &self.device))
+            .sum()
+            .backward();
+        self.state.step += 1;
+        let (step, slots) = (self.state.step, &mut self.state.slots);
+        let network = network.update(gradients, |i, weights, gradient| {
+            optimizer::update(
+                &self.task.config.optimizer,
+                step,
+                weights,
+                gradient,
+                &mut slots[i],
+            );
+        });
+        self.network = Some(network.update_moving_statistics(pass.statistics));
+        Ok(())
+    }
+
+    /// Adds a batch's score; an infinite loss ends the visit.
+    fn note(&mut self, score: &Score) -> Result<(), TrainError> {
+        self.last_loss = score.loss().unwrap_or_default();
+        if !self.last_loss.is_finite() {
+            return Err(self.diverged(self.batches));
+        }
+        self.batches += 1;
+        self.score.add(score);
+        Ok(())
+    }
+
+    /// The state after the visit; its weights must be numbers.
+    fn finish(mut self) -> Result<(State, Score), TrainError> {
+        let network = self
+            .network
+            .take()
+            .expect("the network is back after each batch");
+        self.state.weights = network.weights();
+        self.state.version = self.state.version.next();
+        if !self.state.is_finite() {
+            return Err(self.diverged(self.batches.saturating_sub(1)));
+        }
+        Ok((self.state, self.score))
+    }
+
+    fn diverged(&self, batch: u64) -> TrainError {
+        let Visit { epoch, shard } = self.visit;
+        TrainError::Diverged {
+            epoch,
+            shard,
+            batch,
+            loss: self.last_loss,
+        }
+    }
+}
+
+/// A tensor's values, row-major.
+pub(crate) fn floats(tensor: Tensor<2>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .try_into_vec()
+        .expect("all tensors of a network are f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Data, classifier, keep_on, softmax_regression};
+    use crate::{Inputs, TargetChunks, evaluate, initial_state, predict};
+    use arrowhop_types::{Adam, Optimizer, Sgd};
+
+    const VISIT: Visit = Visit {
+        epoch: 0,
+        shard: ShardId(0),
+    };
+
+    fn adam() -> Optimizer {
+        Optimizer::Adam(Adam {
+            learning_rate: 0.01,
+            ..Adam::default()
+        })
+    }
+
+    #[test]
+    fn a_small_network_learns() {
+        let data = Data::blobs(300);
+        let task = classifier(adam(), 16, 1);
+        let rows = data.rows(&task);
+        let first = initial_state(&task).unwrap();
+        let before = evaluate(&task, &first, &rows, &mut keep_on).unwrap();
+        let mut state = first;
+        for epoch in 0..4 {
+            let visit = Visit { epoch, ..VISIT };
+            let trained = train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
+            assert_eq!(trained.version, Version(u64::from(epoch) + 1));
+            assert_eq!(trained.digest.0, *blake3::hash(&trained.state).as_bytes());
+            assert_eq!(trained.score.rows, 300);
+            state = trained.state;
+        }
+        let after = evaluate(&task, &state, &rows, &mut keep_on).unwrap();
+        assert!(
+            after.loss().unwrap() < 0.5 * before.loss().unwrap(),
+            "{before:?} to {after:?}"
+        );
+        assert!(after.accuracy().unwrap() > 0.9, "{after:?}");
+    }
+
+    #[test]
+    fn the_same_visit_gives_the_same_bits_and_another_one_does_not() {
+        let data = Data::blobs(70);
+        let task = classifier(adam(), 16, 2);
+        let rows = data.rows(&task);
+        let state = initial_state(&task).unwrap();
+        let train = |visit| train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
+        let (once, again) = (train(VISIT), train(VISIT));
+        assert_eq!((&once.state, once.score), (&again.state, again.score));
+        assert_eq!(once.score.rows, 140, "two passes over 70 rows");
+        assert_ne!(once.digest, train(Visit { epoch: 1, ..VISIT }).digest);
+        assert_ne!(
+            once.digest,
+            train(Visit {
+                shard: ShardId(1),
+                ..VISIT
+            })
+            .digest
+        );
+    }
+
+    #[test]
+    fn an_infinite_loss_ends_the_visit_within_its_batch() {
+        let mut data = Data::blobs(64);
+        let sgd = Optimizer::Sgd(Sgd {
+            learning_rate: 0.1,
+            ..Sgd::default()
+        });
+        let task = classifier(sgd, 16, 1);
+        data.inputs[0] = f32::NAN;
+        let state = initial_state(&task).unwrap();
+        let mut batches = 0;
+        let mut count = |_: u64, _: &Score| {
+            batches += 1;
+            ControlFlow::Continue(())
+        };
+        let error = train_visit(&task, &state, VISIT, &data.rows(&task), &mut count).unwrap_err();
+        let TrainError::Diverged {
+            epoch: 0,
+            shard: ShardId(0),
+            batch,
+            loss,
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            batch, batches,
+            "no batch after the one with the row that is no number"
+        );
+        assert!(loss.is_nan());
+    }
+
+    #[test]
+    fn weights_that_overflow_in_the_last_batch_are_no_result() {
+        let data = Data::blobs(16);
+        let sgd = Optimizer::Sgd(Sgd {
+            learning_rate: 1e39,
+            ..Sgd::default()
+        });
+        let task = classifier(sgd, 16, 1);
+        let state = initial_state(&task).unwrap();
+        let rows = data.rows(&task);
+        let error = train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap_err();
+        let TrainError::Diverged { batch: 0, loss, .. } = error else {
+            panic!("{error}")
+        };
+        assert!(loss.is_finite());
+    }
+
+    #[test]
+    fn a_stop_takes_effect_after_one_batch() {
+        let data = Data::blobs(64);
+        let task = classifier(adam(), 16, 1);
+        let state = initial_state(&task).unwrap();
+        let rows = data.rows(&task);
+        let mut stop = |rows_done: u64, _: &Score| {
+            if rows_done >= 32 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let error = train_visit(&task, &state, VISIT, &rows, &mut stop).unwrap_err();
+        assert!(
+            matches!(error, TrainError::Stopped { rows_done: 32 }),
+            "{error}"
+        );
+        let error = evaluate(&task, &state, &rows, &mut |_: u64, _: &Score| {
+            ControlFlow::Break(())
+        });
+        assert!(
+            matches!(error, Err(TrainError::Stopped { rows_done: 64 })),
+            "{error:?}"
+        );
+    }
+
+    /// One step by hand: softmax regression from zero weights on two rows.
+    #[test]
+    fn one_step_of_softmax_regression_is_the_one_by_hand() {
+        let task = softmax_regression(Optimizer::Sgd(Sgd {
+            learning_rate: 1.0,
+            ..Sgd::default()
+        }));
+        let inputs: Vec<f32> = vec![1.0, 2.0, 3.0, -1.0];
+        let rows = Rows::new(
+            &task,
+            crate::InputChunks::F32(vec![&inputs]),
+            TargetChunks::Classes(vec![&[0, 1]]),
+        )
+        .unwrap();
+        let state = initial_state(&task).unwrap();
+        let trained = train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap();
+        let weights = State::decode(&task, &trained.state).unwrap().weights;
+        assert_eq!(weights[0], [-0.5, 0.5, 0.75, -0.75]);
+        assert_eq!(weights[1], [0.0, 0.0]);
+        assert!((trained.score.loss().unwrap() - 2_f64.ln()).abs() < 1e-7);
+        assert_eq!(trained.score.correct, Some(1), "ties go to the first class");
+
+        let mut probabilities = Vec::new();
+        let inputs = Inputs::new(&task, crate::InputChunks::F32(vec![&inputs])).unwrap();
+        predict(&task, &state, &inputs, &mut |batch| {
+            probabilities.extend_from_slice(batch);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(probabilities, [0.5; 4]);
+    }
+}

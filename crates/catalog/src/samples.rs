@@ -1,0 +1,272 @@
+//! Runs and visits for tests: one small run, and any; a ledger to write visits into.
+
+use std::time::Duration;
+
+use arrowhop_types::{
+    Adam, Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec,
+    Loss, Metric, ModelConfig, ModelId, Objective, Optimizer, RmsProp, RunId, RunSpec, Score,
+    SegmentId, Sgd, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics, Version, VisitId,
+    VisitKind, VisitOrder, VisitRecord, VisitTiming,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+use crate::words::Word;
+use crate::{Catalog, CommitOutcome, IntendedVisit};
+
+/// A run of so many models over so many shards for two epochs, with evaluation.
+pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
+    let shard = |number| ShardInfo {
+        shard: ShardId(number),
+        train_rows: 100 + u64::from(number),
+        validation_rows: 10,
+        digest: Digest([u8::try_from(number).unwrap(); 32]),
+    };
+    RunSpec {
+        name: "petals".into(),
+        seed: 7,
+        epochs: 2,
+        architectures: vec![Architecture { name: "dense".into(), keras_json: "{}".into() }],
+        configs: vec![
+            ModelConfig {
+                architecture: "dense".into(),
+                optimizer: Optimizer::Adam(Adam::default()),
+                loss: Loss::CategoricalCrossentropy,
+                batch_rows: 32,
+                passes: 1,
+            };
+            models
+        ],
+        data: DataSet {
+            id: DataSetId(Digest([u8::try_from(shards).unwrap(); 32])),
+            name: "flowers".into(),
+            input: InputSpec { shape: vec![4], dtype: Dtype::F32, normalize: 1.0 },
+            target: Target::Classes(vec!["rose".into(), "tulip".into()]),
+            shards: (0..shards).map(shard).collect(),
+            rows_digest: Digest([9; 32]),
+            preparation: "{\"version\":1}".into(),
+        },
+        objective: Objective { metric: Metric::ValidationLoss, direction: Direction::Minimize },
+        train_metrics: TrainMetrics::Evaluate,
+        order: VisitOrder::Free,
+        prescribed: Vec::new(),
+        checkpoints: CheckpointPolicy::EveryVisit,
+        reset_optimizer_each_visit: false,
+        bounds: Vec::new(),
+        experiment: "name = \"petals\"\n".into(),
+    }
+}
+
+/// Any run that can be recorded.
+pub(crate) fn any_spec() -> impl Strategy<Value = RunSpec> {
+    let heads = (text(), any::<u64>(), any::<u32>(), btree_set(text(), 1..4));
+    (heads, any_data(), 0_usize..5).prop_flat_map(|((name, seed, epochs, names), data, models)| {
+        let shards = u32::try_from(data.shards.len()).unwrap();
+        let names: Vec<_> = names.into_iter().collect();
+        let bodies = (
+            vec(text(), names.len()),
+            vec(any_config(names.clone()), models),
+            prop_oneof![Just(Vec::new()), vec(vec((0..shards).prop_map(ShardId), 0..6), models)],
+        );
+        let choices = (
+            (word::<Metric>(), word::<Direction>(), word::<TrainMetrics>()),
+            prop_oneof![
+                Just(VisitOrder::Free),
+                Just(VisitOrder::Planned),
+                (1..=i64::MAX as u64).prop_map(|run| VisitOrder::As(RunId(run)))
+            ],
+            (word::<CheckpointPolicy>(), any::<bool>(), vec(text(), 0..3), text()),
+        );
+        (bodies, choices).prop_map(move |((json, configs, prescribed), choices)| {
+            let ((metric, direction, train_metrics), order, tail) = choices;
+            let (checkpoints, reset_optimizer_each_visit, bounds, experiment) = tail;
+            RunSpec {
+                name: name.clone(),
+                seed,
+                epochs,
+                architectures: names
+                    .iter()
+                    .cloned()
+                    .zip(json)
+                    .map(|(name, keras_json)| Architecture { name, keras_json })
+                    .collect(),
+                configs,
+                data: data.clone(),
+                objective: Objective { metric, direction },
+                train_metrics,
+                order,
+                prescribed,
+                checkpoints,
+                reset_optimizer_each_visit,
+                bounds,
+                experiment,
+            }
+        })
+    })
+}
+
+fn any_data() -> impl Strategy<Value = DataSet> {
+    let input = (vec(any::<usize>(), 0..4), word::<Dtype>(), any::<f32>());
+    let target = prop_oneof![
+        vec(text(), 0..4).prop_map(Target::Classes),
+        (0_usize..1 << 40).prop_map(Target::Values)
+    ];
+    let shard = (rows(), rows(), any::<[u8; 32]>());
+    let digests = (any::<[u8; 32]>(), any::<[u8; 32]>());
+    (digests, text(), text(), input, target, vec(shard, 1..5)).prop_map(
+        |((id, rows), name, preparation, (shape, dtype, normalize), target, shards)| DataSet {
+            id: DataSetId(Digest(id)),
+            name,
+            input: InputSpec { shape, dtype, normalize },
+            target,
+            shards: (0..)
+                .zip(shards)
+                .map(|(number, (train_rows, validation_rows, digest))| ShardInfo {
+                    shard: ShardId(number),
+                    train_rows,
+                    validation_rows,
+                    digest: Digest(digest),
+                })
+                .collect(),
+            rows_digest: Digest(rows),
+            preparation,
+        },
+    )
+}
+
+fn any_config(architectures: Vec<String>) -> impl Strategy<Value = ModelConfig> {
+    let number = any::<f64>;
+    let optimizer = prop_oneof![
+        (number(), number(), any::<bool>(), number()).prop_map(
+            |(learning_rate, momentum, nesterov, decay)| {
+                Optimizer::Sgd(Sgd { learning_rate, momentum, nesterov, decay })
+            }
+        ),
+        (number(), number(), number(), number(), any::<bool>(), number()).prop_map(
+            |(learning_rate, rho, momentum, epsilon, centered, decay)| {
+                Optimizer::RmsProp(RmsProp {
+                    learning_rate,
+                    rho,
+                    momentum,
+                    epsilon,
+                    centered,
+                    decay,
+                })
+            }
+        ),
+        (number(), number(), number(), number(), any::<bool>(), number()).prop_map(
+            |(learning_rate, beta_1, beta_2, epsilon, amsgrad, decay)| {
+                Optimizer::Adam(Adam { learning_rate, beta_1, beta_2, epsilon, amsgrad, decay })
+            }
+        ),
+    ];
+    (proptest::sample::select(architectures), optimizer, word::<Loss>(), any::<u32>(), any::<u32>())
+        .prop_map(|(architecture, optimizer, loss, batch_rows, passes)| ModelConfig {
+            architecture,
+            optimizer,
+            loss,
+            batch_rows,
+            passes,
+        })
+}
+
+/// Any text, quotes, zeros and line breaks included.
+fn text() -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..12).prop_map(String::from_iter)
+}
+
+fn rows() -> impl Strategy<Value = u64> {
+    0..=i64::MAX as u64
+}
+
+fn word<W: Word + std::fmt::Debug>() -> impl Strategy<Value = W> {
+    proptest::sample::select(W::ALL)
+}
+
+/// A catalog of its own with one run.
+pub(crate) struct Ledger {
+    /// The state directory, removed at the end.
+    pub(crate) state: tempfile::TempDir,
+    /// The catalog.
+    pub(crate) catalog: Catalog,
+    /// The run.
+    pub(crate) run: RunId,
+}
+
+impl Ledger {
+    /// A run of so many models over so many shards.
+    pub(crate) fn new(models: usize, shards: u32) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(state.path()).unwrap();
+        let run = catalog.submit(&spec(models, shards), Timestamp(0)).unwrap();
+        Self { state, catalog, run }
+    }
+
+    /// Intends a visit and commits it.
+    pub(crate) fn visit(&mut self, visit: &IntendedVisit) -> VisitRecord {
+        self.catalog.intend(self.run, visit).unwrap();
+        let record = record(visit, Timestamp(visit.visit.0));
+        let outcome = self.catalog.commit(self.run, &record, visit.attempt).unwrap();
+        assert_eq!(outcome, CommitOutcome::Committed);
+        record
+    }
+}
+
+/// A training visit: its number, model, epoch, shard, and the version it starts from.
+pub(crate) fn train(visit: u64, model: u32, epoch: u32, shard: u32, from: u64) -> IntendedVisit {
+    IntendedVisit {
+        visit: VisitId(visit),
+        model: ModelId(model),
+        epoch,
+        kind: VisitKind::Train,
+        shard: ShardId(shard),
+        slot: SlotId { segment: SegmentId(shard), index: 0 },
+        from_version: Version(from),
+        attempt: 1,
+    }
+}
+
+/// An evaluation visit, likewise.
+pub(crate) fn evaluate(visit: u64, model: u32, epoch: u32, shard: u32, from: u64) -> IntendedVisit {
+    IntendedVisit { kind: VisitKind::Evaluate, ..train(visit, model, epoch, shard, from) }
+}
+
+/// What a segment reports of an intended visit.
+pub(crate) fn record(visit: &IntendedVisit, started_at: Timestamp) -> VisitRecord {
+    let version = match visit.kind {
+        VisitKind::Train => visit.from_version.next(),
+        VisitKind::Evaluate => visit.from_version,
+    };
+    VisitRecord {
+        visit: visit.visit,
+        model: visit.model,
+        epoch: visit.epoch,
+        shard: visit.shard,
+        slot: visit.slot,
+        kind: visit.kind,
+        version,
+        digest: digest(visit.model, version),
+        started_at,
+        ended_at: started_at + Duration::from_micros(50),
+        timing: VisitTiming {
+            queue: Duration::from_micros(1),
+            fetch: Duration::from_micros(2),
+            stall: Duration::from_micros(3),
+            train: Duration::from_micros(4),
+            evaluate: Duration::from_micros(5),
+            state: Duration::from_micros(6),
+            cpu: Duration::from_micros(7),
+            hop_bytes: 8,
+        },
+        train: Score { rows: 100, loss_sum: 12.5, correct: Some(80) },
+        validation: Score { rows: 10, loss_sum: f64::INFINITY, correct: None },
+    }
+}
+
+/// The digest of a model's version in these tests.
+pub(crate) fn digest(model: ModelId, version: Version) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&model.0.to_be_bytes());
+    bytes[4..12].copy_from_slice(&version.0.to_be_bytes());
+    Digest(bytes)
+}

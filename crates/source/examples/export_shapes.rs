@@ -11,10 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed = arguments.next().map_or(Ok(42), |text| text.parse())?;
     let prepared = prepare(&DataSpec {
         name: "shapes".into(),
-        origin: Origin::Generated(Generator::Shapes {
-            rows,
-            validation_rows: rows / 4,
-        }),
+        origin: Origin::Generated(Generator::Shapes { rows, validation_rows: rows / 4 }),
         shards: 1,
         seed,
         max_rows: None,

@@ -53,10 +53,7 @@ impl Deal {
         }
         let mut train = candidates.clone();
         shuffle_with(&mut train, spec.seed, Stream::Shuffle);
-        let bound = spec
-            .max_rows
-            .and_then(|rows| usize::try_from(rows).ok())
-            .unwrap_or(usize::MAX);
+        let bound = spec.max_rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
         train.truncate(bound);
         validation.truncate(bound);
         if train.len() < spec.shards as usize {
@@ -67,12 +64,7 @@ impl Deal {
             );
             return Err(Problems::one("shards", text));
         }
-        Ok(Self {
-            shards: spec.shards,
-            train,
-            validation,
-            candidates,
-        })
+        Ok(Self { shards: spec.shards, train, validation, candidates })
     }
 
     /// The batches of every shard, at most `batch_rows` each: shard by shard, training before
@@ -80,16 +72,9 @@ impl Deal {
     pub(crate) fn batches(&self, batch_rows: usize) -> Vec<BatchRows> {
         let mut batches = Vec::new();
         for shard in 0..self.shards {
-            for (part, rows) in [
-                (Part::Train, &self.train),
-                (Part::Validation, &self.validation),
-            ] {
+            for (part, rows) in [(Part::Train, &self.train), (Part::Validation, &self.validation)] {
                 for rows in hand(rows, shard as usize, self.shards as usize).chunks(batch_rows) {
-                    batches.push(BatchRows {
-                        shard,
-                        part,
-                        rows: rows.to_vec(),
-                    });
+                    batches.push(BatchRows { shard, part, rows: rows.to_vec() });
                 }
             }
         }
@@ -136,11 +121,7 @@ mod tests {
 
     fn rows_of(deal: &Deal, part: Part) -> Vec<u32> {
         let batches = deal.batches(7);
-        batches
-            .into_iter()
-            .filter(|b| b.part == part)
-            .flat_map(|b| b.rows)
-            .collect()
+        batches.into_iter().filter(|b| b.part == part).flat_map(|b| b.rows).collect()
     }
 
     proptest! {
@@ -188,43 +169,18 @@ mod tests {
 
     #[test]
     fn a_bound_takes_a_random_subset_of_both_parts() {
-        let spec = DataSpec {
-            shards: 2,
-            max_rows: Some(30),
-            ..generated_spec(0, 0)
-        };
+        let spec = DataSpec { shards: 2, max_rows: Some(30), ..generated_spec(0, 0) };
         let deal = Deal::new(&spec, 1_000, Some(500)).unwrap();
-        let (train, validation) = (
-            rows_of(&deal, Part::Train),
-            rows_of(&deal, Part::Validation),
-        );
-        assert_eq!(
-            (train.len(), validation.len(), deal.candidates.len()),
-            (30, 30, 1_000)
-        );
-        assert!(
-            train.iter().any(|&row| row > 500),
-            "a sorted file must not lose its last classes"
-        );
-        let unbounded = Deal::new(
-            &DataSpec {
-                max_rows: None,
-                ..spec
-            },
-            1_000,
-            Some(500),
-        )
-        .unwrap();
+        let (train, validation) = (rows_of(&deal, Part::Train), rows_of(&deal, Part::Validation));
+        assert_eq!((train.len(), validation.len(), deal.candidates.len()), (30, 30, 1_000));
+        assert!(train.iter().any(|&row| row > 500), "a sorted file must not lose its last classes");
+        let unbounded = Deal::new(&DataSpec { max_rows: None, ..spec }, 1_000, Some(500)).unwrap();
         assert_eq!(rows_of(&unbounded, Part::Train)[..30], train);
     }
 
     #[test]
     fn the_order_follows_the_seed_and_stays_as_it_was() {
-        let spec = DataSpec {
-            shards: 1,
-            seed: 7,
-            ..generated_spec(0, 0)
-        };
+        let spec = DataSpec { shards: 1, seed: 7, ..generated_spec(0, 0) };
         let deal = Deal::new(&spec, 10, None).unwrap();
         assert_eq!(deal, Deal::new(&spec, 10, None).unwrap());
         assert_eq!(rows_of(&deal, Part::Train), PERMUTATION_OF_SEED_7);
@@ -237,18 +193,12 @@ mod tests {
 
     #[test]
     fn too_few_rows_are_refused() {
-        let spec = DataSpec {
-            shards: 3,
-            ..generated_spec(0, 0)
-        };
+        let spec = DataSpec { shards: 3, ..generated_spec(0, 0) };
         assert_eq!(
             Deal::new(&spec, 2, None).unwrap_err().to_string(),
             "shards: is 3, but there are only 2 training rows; every shard needs at least one"
         );
-        let spec = DataSpec {
-            validation_fraction: Some(0.1),
-            ..spec
-        };
+        let spec = DataSpec { validation_fraction: Some(0.1), ..spec };
         assert_eq!(
             Deal::new(&spec, 4, None).unwrap_err().to_string(),
             "validation_fraction: is 0.1, which of 4 rows leaves none for one of the parts; \

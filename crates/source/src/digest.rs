@@ -17,10 +17,7 @@ use arrowhop_types::{DataSetId, Digest, InputSpec, Part, ShardInfo};
 use crate::parallel;
 
 // A row's bytes are hashed as they lie in memory.
-const _: () = assert!(
-    cfg!(target_endian = "little"),
-    "digests are defined little-endian"
-);
+const _: () = assert!(cfg!(target_endian = "little"), "digests are defined little-endian");
 
 /// The digest of a shard's rows in order. The batches must have the layout of
 /// `arrowhop_types::data`.
@@ -35,9 +32,7 @@ pub fn shard_digest(train: &[RecordBatch], validation: &[RecordBatch]) -> Digest
 pub fn rows_digest<'a>(
     shards: impl IntoIterator<Item = (&'a [RecordBatch], &'a [RecordBatch])>,
 ) -> Digest {
-    sum(shards
-        .into_iter()
-        .flat_map(|(train, validation)| digests(train, validation)))
+    sum(shards.into_iter().flat_map(|(train, validation)| digests(train, validation)))
 }
 
 /// Digests of a shard's rows, in order.
@@ -90,11 +85,7 @@ pub(crate) fn data_set_id(preparation: &str, input: &InputSpec, shards: &[ShardI
 }
 
 fn batch_digests(part: Part, batch: &RecordBatch) -> Vec<[u8; 32]> {
-    let column = |name| {
-        batch
-            .column_by_name(name)
-            .expect("a shard's batch has row, x and y")
-    };
+    let column = |name| batch.column_by_name(name).expect("a shard's batch has row, x and y");
     let (x, x_bytes) = row_bytes(column("x"));
     let (y, y_bytes) = row_bytes(column("y"));
     let part = [u8::from(part == Part::Validation)];
@@ -112,30 +103,17 @@ fn batch_digests(part: Part, batch: &RecordBatch) -> Vec<[u8; 32]> {
 /// A column's values as bytes, and how many belong to each row.
 fn row_bytes(column: &ArrayRef) -> (&[u8], usize) {
     let (values, width) = match column.as_fixed_size_list_opt() {
-        Some(list) => (
-            list.values(),
-            usize::try_from(list.value_length()).unwrap_or(0),
-        ),
+        Some(list) => (list.values(), usize::try_from(list.value_length()).unwrap_or(0)),
         None => (column, 1),
     };
     match values.data_type() {
         DataType::UInt8 => (values.as_primitive::<UInt8Type>().values(), width),
-        DataType::Float32 => (
-            values
-                .as_primitive::<Float32Type>()
-                .values()
-                .inner()
-                .as_slice(),
-            4 * width,
-        ),
-        DataType::Int32 => (
-            values
-                .as_primitive::<Int32Type>()
-                .values()
-                .inner()
-                .as_slice(),
-            4 * width,
-        ),
+        DataType::Float32 => {
+            (values.as_primitive::<Float32Type>().values().inner().as_slice(), 4 * width)
+        }
+        DataType::Int32 => {
+            (values.as_primitive::<Int32Type>().values().inner().as_slice(), 4 * width)
+        }
         other => panic!("a shard's batch has no column of type {other}"),
     }
 }
@@ -189,10 +167,7 @@ mod tests {
         assert_eq!(all.len(), 48);
         all.sort_unstable();
         assert_eq!(prepared.data_set.rows_digest, sum(all));
-        let parts = prepared
-            .shards
-            .iter()
-            .map(|s| (s.train.as_slice(), s.validation.as_slice()));
+        let parts = prepared.shards.iter().map(|s| (s.train.as_slice(), s.validation.as_slice()));
         assert_eq!(prepared.data_set.rows_digest, rows_digest(parts));
     }
 }

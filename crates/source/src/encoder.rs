@@ -25,20 +25,15 @@ impl Encoder {
         rows: &[u32],
     ) -> Result<Self, Problems> {
         match inputs {
-            Inputs::Tensor {
-                column,
-                shape,
-                normalize,
-            } => {
+            Inputs::Tensor { column, shape, normalize } => {
                 let row = rows.first().copied().unwrap_or(0);
                 TensorEncoder::resolve(table, column, shape.as_deref(), *normalize, row)
                     .map(Self::Tensor)
             }
-            Inputs::Table {
-                columns,
-                standardise,
-            } => TableEncoder::resolve(table, columns.as_deref(), target, *standardise, rows)
-                .map(Self::Table),
+            Inputs::Table { columns, standardise } => {
+                TableEncoder::resolve(table, columns.as_deref(), target, *standardise, rows)
+                    .map(Self::Table)
+            }
         }
     }
 
@@ -78,9 +73,7 @@ impl Encoder {
                 encoder.check(table)?;
                 let (rows, places) = slots(batches, buffers, width, parts);
                 let columns: Vec<&str> = encoder.columns.iter().map(|c| c.name.as_str()).collect();
-                table.scan(&columns, &rows, places, |chunk| {
-                    encoder.encode(table, chunk)
-                })?;
+                table.scan(&columns, &rows, places, |chunk| encoder.encode(table, chunk))?;
             }
             (Self::Table(_), Buffers::U8(_)) => unreachable!("tables become floats"),
         }

@@ -76,14 +76,8 @@ mod tests {
     fn gathering_keeps_values_and_collects_problems_in_order() {
         let mut problems = Problems::new();
         assert_eq!(gather(&mut problems, Ok(7)), Some(7));
-        assert_eq!(
-            gather::<()>(&mut problems, Err(Problems::one("a", "is wrong"))),
-            None
-        );
-        assert_eq!(
-            gather::<()>(&mut problems, Err(Problems::one("b", "too"))),
-            None
-        );
+        assert_eq!(gather::<()>(&mut problems, Err(Problems::one("a", "is wrong"))), None);
+        assert_eq!(gather::<()>(&mut problems, Err(Problems::one("b", "too"))), None);
         assert_eq!(problems.to_string(), "a: is wrong\nb: too");
         assert_eq!(SourceError::from(problems).class(), ErrorClass::Invalid);
     }

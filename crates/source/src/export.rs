@@ -27,10 +27,8 @@ pub fn write_shards(
 ) -> Result<Vec<PathBuf>, SourceError> {
     let mut paths = Vec::new();
     for (info, shard) in data_set.shards.iter().zip(shards) {
-        for (part, batches) in [
-            (Part::Train, &shard.train),
-            (Part::Validation, &shard.validation),
-        ] {
+        for (part, batches) in [(Part::Train, &shard.train), (Part::Validation, &shard.validation)]
+        {
             if !batches.is_empty() {
                 paths.push(write_shard(dir, data_set, info.shard, part, batches)?);
             }
@@ -51,22 +49,12 @@ pub fn write_shard(
     part: Part,
     batches: &[RecordBatch],
 ) -> Result<PathBuf, SourceError> {
-    let write_error = |path: &Path| {
-        let path = path.to_owned();
-        move |source| SourceError::Write { path, source }
-    };
     fs::create_dir_all(dir).map_err(write_error(dir))?;
     let name = format!("shard-{shard}-{}.parquet", part.name());
-    let (path, partial) = (
-        dir.join(&name),
-        dir.join(format!(".{name}.{}", std::process::id())),
-    );
+    let (path, partial) = (dir.join(&name), dir.join(format!(".{name}.{}", std::process::id())));
     let file = File::create(&partial).map_err(write_error(&partial))?;
     let written = write_file(&file, data_set, shard, batches)
-        .map_err(|source| SourceError::WriteParquet {
-            path: path.clone(),
-            source,
-        })
+        .map_err(|source| SourceError::WriteParquet { path: path.clone(), source })
         .and_then(|()| file.sync_all().map_err(write_error(&path)))
         .and_then(|()| fs::rename(&partial, &path).map_err(write_error(&path)));
     if let Err(error) = written {
@@ -75,6 +63,11 @@ pub fn write_shard(
         return Err(error);
     }
     Ok(path)
+}
+
+fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
+    let path = path.to_owned();
+    |source| SourceError::Write { path, source }
 }
 
 fn write_file(
@@ -89,9 +82,7 @@ fn write_file(
         ("arrowhop.shard", shard.to_string()),
         ("arrowhop.preparation", data_set.preparation.clone()),
     ];
-    let facts = facts
-        .map(|(key, value)| KeyValue::new(key.to_owned(), value))
-        .to_vec();
+    let facts = facts.map(|(key, value)| KeyValue::new(key.to_owned(), value)).to_vec();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(facts))
@@ -114,17 +105,11 @@ mod tests {
     #[test]
     fn shards_written_are_read_back_as_the_same_tensors() {
         let folder = tempfile::tempdir().unwrap();
-        let prepared = prepare(&DataSpec {
-            shards: 2,
-            ..generated_spec(61, 7)
-        })
-        .unwrap();
+        let prepared = prepare(&DataSpec { shards: 2, ..generated_spec(61, 7) }).unwrap();
         let dir = folder.path().join("new");
         let paths = write_shards(&dir, &prepared.data_set, &prepared.shards).unwrap();
-        let names: Vec<_> = paths
-            .iter()
-            .map(|p| p.file_name().unwrap().to_str().unwrap())
-            .collect();
+        let names: Vec<_> =
+            paths.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(
             names,
             [
@@ -134,25 +119,14 @@ mod tests {
                 "shard-1-validation.parquet"
             ]
         );
-        assert_eq!(
-            fs::read_dir(&dir).unwrap().count(),
-            4,
-            "no partial file is left"
-        );
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 4, "no partial file is left");
 
         let again = prepare(&DataSpec {
             origin: Origin::Parquet {
                 train: paths[0].clone(),
                 validation: None,
-                inputs: Inputs::Tensor {
-                    column: "x".into(),
-                    shape: None,
-                    normalize: 255.0,
-                },
-                target: TargetSpec {
-                    column: "y".into(),
-                    kind: TargetKind::Auto,
-                },
+                inputs: Inputs::Tensor { column: "x".into(), shape: None, normalize: 255.0 },
+                target: TargetSpec { column: "y".into(), kind: TargetKind::Auto },
             },
             shards: 1,
             ..generated_spec(0, 0)
@@ -162,7 +136,7 @@ mod tests {
         assert_eq!(again.data_set.target, prepared.data_set.target);
         let written = concat(&prepared.shards[0].train);
         for (row, x, y) in train_of(&again) {
-            let (_, written_x, written_y) = &written[row as usize];
+            let (_, written_x, written_y) = &written[usize::try_from(row).unwrap()];
             assert_eq!((&x, &y), (written_x, written_y));
         }
     }

@@ -8,9 +8,10 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Float32Type, Int32Type, Schema, UInt8Type, UInt64Type};
 use image::{ExtendedColorType, ImageEncoder};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
-use crate::{DataSpec, Generator, Origin, Prepared};
+use crate::{DataSpec, Generator, Inputs, Origin, Prepared, TargetKind, TargetSpec, prepare};
 
 /// One row of a shard: its number, its elements as floats, its class or values as floats.
 pub(crate) type Row = (u64, Vec<f32>, Vec<f32>);
@@ -18,10 +19,7 @@ pub(crate) type Row = (u64, Vec<f32>, Vec<f32>);
 pub(crate) fn generated_spec(rows: u64, validation_rows: u64) -> DataSpec {
     DataSpec {
         name: "shapes".into(),
-        origin: Origin::Generated(Generator::Shapes {
-            rows,
-            validation_rows,
-        }),
+        origin: Origin::Generated(Generator::Shapes { rows, validation_rows }),
         shards: 4,
         seed: 42,
         max_rows: None,
@@ -29,17 +27,44 @@ pub(crate) fn generated_spec(rows: u64, validation_rows: u64) -> DataSpec {
     }
 }
 
+/// One shard of a file whose target is the column `y`.
+pub(crate) fn file_spec(train: &Path, inputs: Inputs) -> DataSpec {
+    let target = TargetSpec { column: "y".into(), kind: TargetKind::Auto };
+    let train = train.to_owned();
+    let origin = Origin::Parquet { train, validation: None, inputs, target };
+    DataSpec { origin, shards: 1, ..generated_spec(0, 0) }
+}
+
+/// The input column `x`, as it is.
+pub(crate) fn tensor() -> Inputs {
+    Inputs::Tensor { column: "x".into(), shape: None, normalize: 1.0 }
+}
+
+/// All columns, standardised.
+pub(crate) fn all_columns() -> Inputs {
+    Inputs::Table { columns: None, standardise: true }
+}
+
+/// The same data set with a validation file.
+pub(crate) fn with_validation(mut spec: DataSpec, path: &Path) -> DataSpec {
+    let Origin::Parquet { validation, .. } = &mut spec.origin else { panic!("no files") };
+    *validation = Some(path.to_owned());
+    spec
+}
+
+/// What is wrong with a data set, with files named relative to `dir`.
+pub(crate) fn problems(dir: &Path, spec: &DataSpec) -> String {
+    let text = prepare(spec).unwrap_err().to_string();
+    text.replace(&format!("{}/", dir.display()), "")
+}
+
 /// Writes a file of these columns, with row groups of 100 rows.
 pub(crate) fn write(dir: &Path, name: &str, columns: &[(Field, ArrayRef)]) -> PathBuf {
-    let schema = Arc::new(Schema::new(
-        columns.iter().map(|(f, _)| f.clone()).collect::<Vec<_>>(),
-    ));
+    let schema = Arc::new(Schema::new(columns.iter().map(|(f, _)| f.clone()).collect::<Vec<_>>()));
     let arrays = columns.iter().map(|(_, array)| array.clone()).collect();
     let batch = RecordBatch::try_new(schema.clone(), arrays).unwrap();
     let path = dir.join(name);
-    let properties = WriterProperties::builder()
-        .set_max_row_group_row_count(Some(100))
-        .build();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(100)).build();
     let mut writer =
         ArrowWriter::try_new(File::create(&path).unwrap(), schema, Some(properties)).unwrap();
     writer.write(&batch).unwrap();
@@ -47,12 +72,25 @@ pub(crate) fn write(dir: &Path, name: &str, columns: &[(Field, ArrayRef)]) -> Pa
     path
 }
 
+/// The same file with an entry in its own metadata.
+pub(crate) fn with_file_metadata(path: &Path, key: &str, value: &str) -> PathBuf {
+    let file = File::open(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let schema = reader.schema().as_ref().clone();
+    let schema = Arc::new(schema.with_metadata([(key.to_owned(), value.to_owned())].into()));
+    let target = path.with_extension("with-metadata");
+    let mut writer =
+        ArrowWriter::try_new(File::create(&target).unwrap(), schema.clone(), None).unwrap();
+    for batch in reader.build().unwrap() {
+        writer.write(&batch.unwrap().with_schema(schema.clone()).unwrap()).unwrap();
+    }
+    writer.close().unwrap();
+    target
+}
+
 /// A nullable column.
 pub(crate) fn column(name: &str, array: impl Array + 'static) -> (Field, ArrayRef) {
-    (
-        Field::new(name, array.data_type().clone(), true),
-        Arc::new(array),
-    )
+    (Field::new(name, array.data_type().clone(), true), Arc::new(array))
 }
 
 /// A column with one entry of metadata.
@@ -63,10 +101,7 @@ pub(crate) fn column_with(
     value: &str,
 ) -> (Field, ArrayRef) {
     let (field, array) = column(name, array);
-    (
-        field.with_metadata([(key.to_owned(), value.to_owned())].into()),
-        array,
-    )
+    (field.with_metadata([(key.to_owned(), value.to_owned())].into()), array)
 }
 
 pub(crate) fn png(pixels: &[u8], shape: [u32; 3]) -> Vec<u8> {
@@ -100,20 +135,12 @@ pub(crate) fn concat(batches: &[RecordBatch]) -> Vec<Row> {
 
 /// All training rows of a data set, shard by shard.
 pub(crate) fn train_of(prepared: &Prepared) -> Vec<Row> {
-    prepared
-        .shards
-        .iter()
-        .flat_map(|shard| concat(&shard.train))
-        .collect()
+    prepared.shards.iter().flat_map(|shard| concat(&shard.train)).collect()
 }
 
 /// All validation rows of a data set, shard by shard.
 pub(crate) fn validation_of(prepared: &Prepared) -> Vec<Row> {
-    prepared
-        .shards
-        .iter()
-        .flat_map(|shard| concat(&shard.validation))
-        .collect()
+    prepared.shards.iter().flat_map(|shard| concat(&shard.validation)).collect()
 }
 
 fn rows(batch: &RecordBatch) -> Vec<Row> {

@@ -53,15 +53,8 @@ pub(crate) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Null => write!(
-                f,
-                "is null or holds a null; fill it in or leave the row out"
-            ),
-            Self::Ragged {
-                axis,
-                found,
-                wanted,
-            } => write!(
+            Self::Null => write!(f, "is null or holds a null; fill it in or leave the row out"),
+            Self::Ragged { axis, found, wanted } => write!(
                 f,
                 "is ragged: a list of {found} along axis {axis}, where {wanted} are expected"
             ),
@@ -82,14 +75,7 @@ pub(crate) fn number_type(data_type: &DataType) -> Option<&DataType> {
 
 /// Casts, and fails where a value does not fit, rather than make a null of it.
 pub(crate) fn cast_exactly(array: &dyn Array, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    cast_with_options(
-        array,
-        to,
-        &CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        },
-    )
+    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
 impl Numbers {
@@ -101,43 +87,27 @@ impl Numbers {
             let (offsets, below) = match array.data_type() {
                 DataType::List(_) => {
                     let list = array.as_list::<i32>();
-                    (
-                        Offsets::Small(list.offsets().clone()),
-                        list.values().clone(),
-                    )
+                    (Offsets::Small(list.offsets().clone()), list.values().clone())
                 }
                 DataType::LargeList(_) => {
                     let list = array.as_list::<i64>();
-                    (
-                        Offsets::Large(list.offsets().clone()),
-                        list.values().clone(),
-                    )
+                    (Offsets::Large(list.offsets().clone()), list.values().clone())
                 }
                 DataType::FixedSizeList(_, length) => {
                     let length = usize::try_from(*length).unwrap_or(0);
-                    (
-                        Offsets::Fixed(length),
-                        array.as_fixed_size_list().values().clone(),
-                    )
+                    (Offsets::Fixed(length), array.as_fixed_size_list().values().clone())
                 }
                 _ => break,
             };
-            levels.push(Level {
-                offsets,
-                nulls: array.nulls().cloned(),
-            });
+            levels.push(Level { offsets, nulls: array.nulls().cloned() });
             array = below;
         }
         let values = match dtype {
             Dtype::U8 => Values::U8(
-                cast_exactly(&array, &DataType::UInt8)?
-                    .as_primitive::<UInt8Type>()
-                    .clone(),
+                cast_exactly(&array, &DataType::UInt8)?.as_primitive::<UInt8Type>().clone(),
             ),
             Dtype::F32 => Values::F32(
-                cast_exactly(&array, &DataType::Float32)?
-                    .as_primitive::<Float32Type>()
-                    .clone(),
+                cast_exactly(&array, &DataType::Float32)?.as_primitive::<Float32Type>().clone(),
             ),
         };
         Ok(Self { levels, values })
@@ -148,11 +118,7 @@ impl Numbers {
         let mut at = row..row + 1;
         let mut lengths = Vec::new();
         for level in &self.levels {
-            at = if at.is_empty() {
-                at.start..at.start
-            } else {
-                level.range(at.start)
-            };
+            at = if at.is_empty() { at.start..at.start } else { level.range(at.start) };
             lengths.push(at.len());
         }
         lengths
@@ -160,9 +126,7 @@ impl Numbers {
 
     /// A row's bytes.
     pub(crate) fn row_u8(&self, row: usize, lengths: &[usize]) -> Result<&[u8], Fault> {
-        let Values::U8(values) = &self.values else {
-            panic!("these numbers are not bytes")
-        };
+        let Values::U8(values) = &self.values else { panic!("these numbers are not bytes") };
         let range = self.range(row, lengths)?;
         without_nulls(values.nulls(), &range)?;
         Ok(&values.values()[range])
@@ -170,9 +134,7 @@ impl Numbers {
 
     /// A row's floats.
     pub(crate) fn row_f32(&self, row: usize, lengths: &[usize]) -> Result<&[f32], Fault> {
-        let Values::F32(values) = &self.values else {
-            panic!("these numbers are not floats")
-        };
+        let Values::F32(values) = &self.values else { panic!("these numbers are not floats") };
         let range = self.range(row, lengths)?;
         without_nulls(values.nulls(), &range)?;
         Ok(&values.values()[range])
@@ -183,22 +145,11 @@ impl Numbers {
         let mut at = row..row + 1;
         for (axis, (level, &wanted)) in self.levels.iter().zip(lengths).enumerate() {
             without_nulls(level.nulls.as_ref(), &at)?;
-            let odd = at
-                .clone()
-                .map(|i| level.range(i).len())
-                .find(|&found| found != wanted);
+            let odd = at.clone().map(|i| level.range(i).len()).find(|&found| found != wanted);
             if let Some(found) = odd {
-                return Err(Fault::Ragged {
-                    axis,
-                    found,
-                    wanted,
-                });
+                return Err(Fault::Ragged { axis, found, wanted });
             }
-            let start = if at.is_empty() {
-                0
-            } else {
-                level.range(at.start).start
-            };
+            let start = if at.is_empty() { 0 } else { level.range(at.start).start };
             at = start..start + at.len() * wanted;
         }
         Ok(at)
@@ -244,11 +195,7 @@ mod tests {
         let lengths = numbers.lengths(0);
         assert_eq!(lengths, [2]);
         assert_eq!(numbers.row_f32(0, &lengths), Ok([1.0, 2.0].as_slice()));
-        let ragged = Fault::Ragged {
-            axis: 0,
-            found: 3,
-            wanted: 2,
-        };
+        let ragged = Fault::Ragged { axis: 0, found: 3, wanted: 2 };
         assert_eq!(numbers.row_f32(1, &lengths), Err(ragged));
         assert_eq!(numbers.row_f32(2, &lengths), Err(Fault::Null));
         assert_eq!(numbers.row_f32(3, &lengths), Err(Fault::Null));
@@ -262,23 +209,14 @@ mod tests {
             Some(vec![Some(5.0), Some(6.0)]),
             Some(vec![Some(7.0)]),
         ]);
-        let field = Arc::new(arrow::datatypes::Field::new_list_field(
-            inner.data_type().clone(),
-            true,
-        ));
+        let field =
+            Arc::new(arrow::datatypes::Field::new_list_field(inner.data_type().clone(), true));
         let outer = FixedSizeListArray::new(field, 2, Arc::new(inner), None);
         let numbers = Numbers::new(&(Arc::new(outer) as ArrayRef), Dtype::F32).unwrap();
         let lengths = numbers.lengths(0);
         assert_eq!(lengths, [2, 2]);
-        assert_eq!(
-            numbers.row_f32(0, &lengths),
-            Ok([1.0, 2.0, 3.0, 4.0].as_slice())
-        );
-        let ragged = Fault::Ragged {
-            axis: 1,
-            found: 1,
-            wanted: 2,
-        };
+        assert_eq!(numbers.row_f32(0, &lengths), Ok([1.0, 2.0, 3.0, 4.0].as_slice()));
+        let ragged = Fault::Ragged { axis: 1, found: 1, wanted: 2 };
         assert_eq!(numbers.row_f32(1, &lengths), Err(ragged));
     }
 

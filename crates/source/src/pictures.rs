@@ -63,9 +63,7 @@ fn with_decoder<R>(
     let (width, height) = decoder.dimensions();
     let shape = [height as usize, width as usize, channels];
     if shape.iter().product::<usize>() > ELEMENTS_MAX {
-        return Err(format!(
-            "is an image of shape {shape:?}, over {ELEMENTS_MAX} elements"
-        ));
+        return Err(format!("is an image of shape {shape:?}, over {ELEMENTS_MAX} elements"));
     }
     work(Box::new(decoder), shape)
 }

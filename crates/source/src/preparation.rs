@@ -38,16 +38,8 @@ struct Document {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum InputsDocument {
-    Tensor {
-        column: String,
-        shape: Vec<usize>,
-        dtype: DtypeDocument,
-        normalize: f32,
-    },
-    Table {
-        standardise: bool,
-        columns: Vec<ColumnDocument>,
-    },
+    Tensor { column: String, shape: Vec<usize>, dtype: DtypeDocument, normalize: f32 },
+    Table { standardise: bool, columns: Vec<ColumnDocument> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,29 +52,15 @@ enum DtypeDocument {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum ColumnDocument {
-    Number {
-        name: String,
-        mean: Exact,
-        deviation: Exact,
-    },
-    Category {
-        name: String,
-        categories: Vec<Option<String>>,
-    },
+    Number { name: String, mean: Exact, deviation: Exact },
+    Category { name: String, categories: Vec<Option<String>> },
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum TargetDocument {
-    Classes {
-        column: String,
-        classes: Vec<String>,
-        is_index: bool,
-    },
-    Values {
-        column: String,
-        width: usize,
-    },
+    Classes { column: String, classes: Vec<String>, is_index: bool },
+    Values { column: String, width: usize },
 }
 
 /// A number as the shortest decimal that reads back to it.
@@ -120,85 +98,49 @@ impl Preparation {
             },
             Encoder::Table(table) => InputsDocument::Table {
                 standardise: table.standardise,
-                columns: table
-                    .columns
-                    .iter()
-                    .cloned()
-                    .map(ColumnDocument::from)
-                    .collect(),
+                columns: table.columns.iter().cloned().map(ColumnDocument::from).collect(),
             },
         };
         let column = self.target.column.clone();
         let target = match self.target.target.clone() {
-            Target::Classes(classes) => TargetDocument::Classes {
-                column,
-                classes,
-                is_index: self.target.is_index,
-            },
+            Target::Classes(classes) => {
+                TargetDocument::Classes { column, classes, is_index: self.target.is_index }
+            }
             Target::Values(width) => TargetDocument::Values { column, width },
         };
-        let document = Document {
-            version: VERSION,
-            inputs,
-            target,
-        };
+        let document = Document { version: VERSION, inputs, target };
         serde_json::to_string(&document).expect("texts, finite numbers and lists are JSON")
     }
 
     /// Reads its text.
     pub(crate) fn from_text(text: &str) -> Result<Self, SourceError> {
         let invalid = |source| SourceError::Preparation { source };
-        let found = serde_json::from_str::<Versioned>(text)
-            .map_err(invalid)?
-            .version;
+        let found = serde_json::from_str::<Versioned>(text).map_err(invalid)?.version;
         if found != VERSION {
-            return Err(SourceError::PreparationVersion {
-                found,
-                supported: VERSION,
-            });
+            return Err(SourceError::PreparationVersion { found, supported: VERSION });
         }
         let document: Document = serde_json::from_str(text).map_err(invalid)?;
         let encoder = match document.inputs {
-            InputsDocument::Tensor {
-                column,
-                shape,
-                dtype,
-                normalize,
-            } => {
+            InputsDocument::Tensor { column, shape, dtype, normalize } => {
                 let dtype = match dtype {
                     DtypeDocument::U8 => Dtype::U8,
                     DtypeDocument::F32 => Dtype::F32,
                 };
-                let input = InputSpec {
-                    shape,
-                    dtype,
-                    normalize,
-                };
+                let input = InputSpec { shape, dtype, normalize };
                 Encoder::Tensor(TensorEncoder { column, input })
             }
-            InputsDocument::Table {
-                standardise,
-                columns,
-            } => Encoder::Table(TableEncoder {
+            InputsDocument::Table { standardise, columns } => Encoder::Table(TableEncoder {
                 standardise,
                 columns: columns.into_iter().map(TableColumn::from).collect(),
             }),
         };
         let target = match document.target {
-            TargetDocument::Classes {
-                column,
-                classes,
-                is_index,
-            } => TargetEncoder {
-                column,
-                target: Target::Classes(classes),
-                is_index,
-            },
-            TargetDocument::Values { column, width } => TargetEncoder {
-                column,
-                target: Target::Values(width),
-                is_index: false,
-            },
+            TargetDocument::Classes { column, classes, is_index } => {
+                TargetEncoder { column, target: Target::Classes(classes), is_index }
+            }
+            TargetDocument::Values { column, width } => {
+                TargetEncoder { column, target: Target::Values(width), is_index: false }
+            }
         };
         Ok(Self { encoder, target })
     }
@@ -208,11 +150,9 @@ impl From<TableColumn> for ColumnDocument {
     fn from(column: TableColumn) -> Self {
         let name = column.name;
         match column.kind {
-            ColumnKind::Number { mean, deviation } => Self::Number {
-                name,
-                mean: Exact(mean),
-                deviation: Exact(deviation),
-            },
+            ColumnKind::Number { mean, deviation } => {
+                Self::Number { name, mean: Exact(mean), deviation: Exact(deviation) }
+            }
             ColumnKind::Category(categories) => Self::Category { name, categories },
         }
     }
@@ -221,21 +161,12 @@ impl From<TableColumn> for ColumnDocument {
 impl From<ColumnDocument> for TableColumn {
     fn from(document: ColumnDocument) -> Self {
         match document {
-            ColumnDocument::Number {
-                name,
-                mean,
-                deviation,
-            } => Self {
-                name,
-                kind: ColumnKind::Number {
-                    mean: mean.0,
-                    deviation: deviation.0,
-                },
-            },
-            ColumnDocument::Category { name, categories } => Self {
-                name,
-                kind: ColumnKind::Category(categories),
-            },
+            ColumnDocument::Number { name, mean, deviation } => {
+                Self { name, kind: ColumnKind::Number { mean: mean.0, deviation: deviation.0 } }
+            }
+            ColumnDocument::Category { name, categories } => {
+                Self { name, kind: ColumnKind::Category(categories) }
+            }
         }
     }
 }
@@ -256,10 +187,7 @@ mod tests {
                         name: "age".into(),
                         kind: ColumnKind::Number { mean, deviation },
                     },
-                    TableColumn {
-                        name: "job".into(),
-                        kind: ColumnKind::Category(categories),
-                    },
+                    TableColumn { name: "job".into(), kind: ColumnKind::Category(categories) },
                 ],
             }),
             target: TargetEncoder {
@@ -311,16 +239,8 @@ mod tests {
             "the preparation has version 2, and this program reads version 1; \
              use the program that trained the model"
         );
-        let unknown = table(0.0, 1.0)
-            .to_text()
-            .replace(r#""width":2"#, r#""width":2,"depth":1"#);
-        assert!(matches!(
-            Preparation::from_text(&unknown),
-            Err(SourceError::Preparation { .. })
-        ));
-        assert!(matches!(
-            Preparation::from_text("{"),
-            Err(SourceError::Preparation { .. })
-        ));
+        let unknown = table(0.0, 1.0).to_text().replace(r#""width":2"#, r#""width":2,"depth":1"#);
+        assert!(matches!(Preparation::from_text(&unknown), Err(SourceError::Preparation { .. })));
+        assert!(matches!(Preparation::from_text("{"), Err(SourceError::Preparation { .. })));
     }
 }

@@ -42,12 +42,9 @@ pub struct PreparedShard {
 pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
     spec.check()?;
     match &spec.origin {
-        Origin::Parquet {
-            train,
-            validation,
-            inputs,
-            target,
-        } => prepare_files(spec, train, validation.as_deref(), inputs, target),
+        Origin::Parquet { train, validation, inputs, target } => {
+            prepare_files(spec, train, validation.as_deref(), inputs, target)
+        }
         Origin::Generated(generator) => prepare_generated(spec, generator),
     }
 }
@@ -68,10 +65,7 @@ fn prepare_files(
 
     let mut problems = Problems::new();
     let validation_rows = validation.as_ref().map(Table::rows);
-    let deal = gather(
-        &mut problems,
-        Deal::new(spec, train.rows(), validation_rows),
-    );
+    let deal = gather(&mut problems, Deal::new(spec, train.rows(), validation_rows));
     let encoder = deal.as_ref().and_then(|deal| {
         let encoder = Encoder::resolve(&train, inputs, &target.column, &deal.candidates);
         gather(&mut problems, encoder)
@@ -85,39 +79,24 @@ fn prepare_files(
     let batches = deal.batches(batch_rows(&input));
     let mut buffers = Buffers::new(&batches, &input)?;
     let mut problems = Problems::new();
-    let labels = gather(&mut problems, target.labels(&train, train.rows()));
-    let (parts, validation_labels) = match &validation {
-        Some(validation) => {
-            let filled = encoder.fill(validation, &batches, &mut buffers, &[Part::Validation]);
-            gather(&mut problems, filled);
-            let labels = gather(&mut problems, target.labels(validation, validation.rows()));
-            (&[Part::Train][..], labels)
-        }
-        None => (&[Part::Train, Part::Validation][..], labels.clone()),
-    };
-    gather(
-        &mut problems,
-        encoder.fill(&train, &batches, &mut buffers, parts),
-    );
+    let train_labels = gather(&mut problems, target.labels(&train, train.rows()));
+    let mut own_labels = None;
+    let mut train_parts = [Part::Train, Part::Validation].as_slice();
+    if let Some(validation) = &validation {
+        train_parts = &[Part::Train];
+        own_labels = gather(&mut problems, target.labels(validation, validation.rows()));
+        let filled = encoder.fill(validation, &batches, &mut buffers, &[Part::Validation]);
+        gather(&mut problems, filled);
+    }
+    gather(&mut problems, encoder.fill(&train, &batches, &mut buffers, train_parts));
     problems.or(())?;
-    let labels = move |part| match part {
-        Part::Train => labels.clone(),
-        Part::Validation => validation_labels.clone(),
-    };
-    Ok(assemble(
-        spec,
-        Preparation { encoder, target },
-        &batches,
-        buffers,
-        labels,
-    ))
+    let train_labels = train_labels.expect("all labels were read without a problem");
+    let labels = [&train_labels, own_labels.as_ref().unwrap_or(&train_labels)];
+    Ok(assemble(spec, &Preparation { encoder, target }, &batches, buffers, labels))
 }
 
 fn prepare_generated(spec: &DataSpec, generator: &Generator) -> Result<Prepared, SourceError> {
-    let Generator::Shapes {
-        rows,
-        validation_rows,
-    } = *generator;
+    let Generator::Shapes { rows, validation_rows } = *generator;
     let shapes = Shapes::new(spec.seed);
     let counts = Shapes::row_counts(rows, validation_rows)?;
     let deal = Deal::new(spec, counts.0, (counts.1 > 0).then_some(counts.1))?;
@@ -127,33 +106,26 @@ fn prepare_generated(spec: &DataSpec, generator: &Generator) -> Result<Prepared,
     let mut buffers = Buffers::new(&batches, &input)?;
     shapes.fill(&batches, &mut buffers, Part::Train, Part::Train);
     // Validation rows that were split off are training rows of the generator.
-    let source = if counts.1 > 0 {
-        Part::Validation
-    } else {
-        Part::Train
-    };
+    let source = if counts.1 > 0 { Part::Validation } else { Part::Train };
     shapes.fill(&batches, &mut buffers, Part::Validation, source);
-    let labels = |_| Some(Shapes::labels(counts.0.max(counts.1)));
-    Ok(assemble(spec, preparation, &batches, buffers, labels))
+    let labels = Shapes::labels(counts.0.max(counts.1));
+    Ok(assemble(spec, &preparation, &batches, buffers, [&labels, &labels]))
 }
 
 /// Filled buffers as shards, with digests and a name.
 fn assemble(
     spec: &DataSpec,
-    preparation: Preparation,
+    preparation: &Preparation,
     batches: &[BatchRows],
     buffers: Buffers,
-    labels: impl Fn(Part) -> Option<Labels>,
+    labels: [&Labels; 2],
 ) -> Prepared {
     let input = preparation.encoder.input();
     let target: Target = preparation.target.target.clone();
     let mut shards: Vec<PreparedShard> = (0..spec.shards)
-        .map(|_| PreparedShard {
-            train: Vec::new(),
-            validation: Vec::new(),
-        })
+        .map(|_| PreparedShard { train: Vec::new(), validation: Vec::new() })
         .collect();
-    let made = buffers.into_batches(batches, &input, Some(&target), labels);
+    let made = buffers.into_batches(batches, &input, Some((&target, labels)));
     for (rows, batch) in batches.iter().zip(made) {
         let shard = &mut shards[rows.shard as usize];
         match rows.part {
@@ -162,10 +134,8 @@ fn assemble(
         }
     }
     let rows = |batches: &[RecordBatch]| batches.iter().map(|b| b.num_rows() as u64).sum();
-    let digests: Vec<_> = shards
-        .iter()
-        .map(|shard| digest::digests(&shard.train, &shard.validation))
-        .collect();
+    let digests: Vec<_> =
+        shards.iter().map(|shard| digest::digests(&shard.train, &shard.validation)).collect();
     let infos: Vec<ShardInfo> = (0..)
         .map(ShardId)
         .zip(shards.iter().zip(&digests))

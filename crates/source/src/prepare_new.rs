@@ -83,11 +83,9 @@ pub fn prepare_new(
     }
     match origin {
         NewOrigin::Parquet(path) => new_from_file(&preparation, &Table::open(path)?, options),
-        NewOrigin::Generated {
-            generator,
-            seed,
-            part,
-        } => new_from_generator(&preparation, generator, Shapes::new(*seed), *part, options),
+        NewOrigin::Generated { generator, seed, part } => {
+            new_from_generator(&preparation, generator, Shapes::new(*seed), *part, options)
+        }
     }
 }
 
@@ -101,18 +99,15 @@ fn new_from_file(
     let batches = in_order(rows, batch_rows(&input));
     let mut buffers = Buffers::new(&batches, &input)?;
     let mut problems = Problems::new();
-    let filled = preparation
-        .encoder
-        .fill(table, &batches, &mut buffers, &[Part::Train]);
+    let filled = preparation.encoder.fill(table, &batches, &mut buffers, &[Part::Train]);
     gather(&mut problems, filled);
     let is_used = match options.target {
         TargetUse::Required => true,
         TargetUse::Ignored => false,
         TargetUse::IfPresent => table.schema().index_of(&preparation.target.column).is_ok(),
     };
-    let labels = is_used
-        .then(|| gather(&mut problems, preparation.target.labels(table, rows)))
-        .flatten();
+    let labels =
+        is_used.then(|| gather(&mut problems, preparation.target.labels(table, rows))).flatten();
     problems.or(())?;
     Ok(new_rows(preparation, &batches, buffers, labels))
 }
@@ -131,19 +126,9 @@ fn new_from_generator(
         let text = "makes grey images of shapes, which this model was not trained on";
         return Err(Problems::one("generator", text).into());
     }
-    let Generator::Shapes {
-        rows,
-        validation_rows,
-    } = *generator;
+    let Generator::Shapes { rows, validation_rows } = *generator;
     let (train_rows, validation_rows) = Shapes::row_counts(rows, validation_rows)?;
-    let rows = bounded(
-        if part == Part::Train {
-            train_rows
-        } else {
-            validation_rows
-        },
-        options,
-    );
+    let rows = bounded(if part == Part::Train { train_rows } else { validation_rows }, options);
     if rows == 0 {
         return Err(Problems::one("generator", format!("makes no {} rows", part.name())).into());
     }
@@ -164,17 +149,10 @@ fn new_rows(
     let input = preparation.encoder.input();
     let target = preparation.target.target.clone();
     let has_target = labels.is_some();
-    let made = buffers.into_batches(batches, &input, has_target.then_some(&target), |_| {
-        labels.clone()
-    });
+    let labelled = labels.as_ref().map(|labels| (&target, [labels, labels]));
+    let made = buffers.into_batches(batches, &input, labelled);
     let rows = batches.iter().map(|batch| batch.rows.len() as u64).sum();
-    NewRows {
-        input,
-        target,
-        has_target,
-        batches: made,
-        rows,
-    }
+    NewRows { input, target, has_target, batches: made, rows }
 }
 
 fn bounded(rows: u32, options: &NewOptions) -> u32 {
@@ -184,10 +162,6 @@ fn bounded(rows: u32, options: &NewOptions) -> u32 {
 
 fn in_order(rows: u32, batch_rows: usize) -> Vec<BatchRows> {
     let rows: Vec<u32> = (0..rows).collect();
-    let batch = |rows: &[u32]| BatchRows {
-        shard: 0,
-        part: Part::Train,
-        rows: rows.to_vec(),
-    };
+    let batch = |rows: &[u32]| BatchRows { shard: 0, part: Part::Train, rows: rows.to_vec() };
     rows.chunks(batch_rows).map(batch).collect()
 }

@@ -34,13 +34,13 @@ const ROWS_MAX: u64 = 1 << 30;
 /// Images made at a time.
 const CHUNK_ROWS: usize = 256;
 /// Noise is uniform, up to this many levels up or down.
-const NOISE: f64 = 24.0;
+const NOISE: f64 = 16.0;
 /// A centre is at most this far from the middle along each axis, in pixels.
-const SHIFT: f64 = 2.0;
+const SHIFT: f64 = 1.5;
 /// Least and largest half extent of a shape, in pixels.
-const RADIUS: (f64, f64) = (4.0, 6.5);
+const RADIUS: (f64, f64) = (4.8, 6.5);
 /// Least and largest distance of foreground and background from mid-grey, in levels.
-const CONTRAST: (f64, f64) = (40.0, 110.0);
+const CONTRAST: (f64, f64) = (55.0, 110.0);
 /// The classes; a row's is its number modulo their count.
 const CLASSES: [&str; 6] = ["disc", "ring", "square", "cross", "triangle", "stripes"];
 
@@ -76,26 +76,16 @@ impl Shapes {
             }
             u32::try_from(rows).unwrap_or(0)
         };
-        let counts = (
-            checked("rows", rows, 1),
-            checked("validation_rows", validation_rows, 0),
-        );
+        let counts = (checked("rows", rows, 1), checked("validation_rows", validation_rows, 0));
         problems.or(counts)
     }
 
     /// How its rows are prepared.
     pub(crate) fn preparation() -> Preparation {
         let side = usize::from(SIDE);
-        let input = InputSpec {
-            shape: vec![side, side, 1],
-            dtype: Dtype::U8,
-            normalize: 255.0,
-        };
+        let input = InputSpec { shape: vec![side, side, 1], dtype: Dtype::U8, normalize: 255.0 };
         Preparation {
-            encoder: Encoder::Tensor(TensorEncoder {
-                column: "image".into(),
-                input,
-            }),
+            encoder: Encoder::Tensor(TensorEncoder { column: "image".into(), input }),
             target: TargetEncoder {
                 column: "label".into(),
                 target: Target::Classes(CLASSES.map(str::to_owned).to_vec()),
@@ -118,15 +108,10 @@ impl Shapes {
         part: Part,
         source: Part,
     ) {
-        let Buffers::U8(buffers) = buffers else {
-            unreachable!("images are bytes")
-        };
+        let Buffers::U8(buffers) = buffers else { unreachable!("images are bytes") };
         let (rows, mut places) = slots(batches, buffers, PIXELS, &[part]);
-        let chunks: Vec<_> = rows
-            .chunks(CHUNK_ROWS)
-            .zip(places.chunks_mut(CHUNK_ROWS))
-            .map(Mutex::new)
-            .collect();
+        let chunks: Vec<_> =
+            rows.chunks(CHUNK_ROWS).zip(places.chunks_mut(CHUNK_ROWS)).map(Mutex::new).collect();
         parallel::map(&chunks, |chunk| {
             let mut chunk = chunk.lock().expect("each chunk is taken once");
             let (rows, places) = &mut *chunk;
@@ -159,25 +144,15 @@ impl Pose {
             low + (high - low) * f64::from(random.next_u32()) / f64::from(u32::MAX)
         };
         let middle = f64::from(SIDE - 1) / 2.0;
-        let centre = (
-            middle + between(-SHIFT, SHIFT),
-            middle + between(-SHIFT, SHIFT),
-        );
+        let centre = (middle + between(-SHIFT, SHIFT), middle + between(-SHIFT, SHIFT));
         let radius = between(RADIUS.0, RADIUS.1);
         // Half-angle formulas: a direction without sine or cosine, whose last bits differ between
         // machines. Together with the reflection at zero this covers all quarter turns.
         let half = between(-1.0, 1.0);
-        let turn = (
-            (1.0 - half * half) / (1.0 + half * half),
-            2.0 * half / (1.0 + half * half),
-        );
+        let turn = ((1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half));
         let upside = if between(-1.0, 1.0) < 0.0 { -1.0 } else { 1.0 };
         let contrast = between(CONTRAST.0, CONTRAST.1);
-        let light = if between(-1.0, 1.0) < 0.0 {
-            -contrast
-        } else {
-            contrast
-        };
+        let light = if between(-1.0, 1.0) < 0.0 { -contrast } else { contrast };
         Self {
             centre,
             radius,
@@ -216,10 +191,7 @@ fn is_inside(class: usize, u: f64, v: f64) -> bool {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "it is rounded and within a byte"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "it is rounded and within a byte")]
 #[expect(clippy::cast_sign_loss, reason = "it is not negative")]
 fn to_byte(level: f64) -> u8 {
     level.clamp(0.0, 255.0).round() as u8

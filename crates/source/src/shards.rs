@@ -34,10 +34,7 @@ pub fn shard_schema(input: &InputSpec, target: Option<&Target>) -> SchemaRef {
     let shape = serde_json::json!({ "shape": input.shape }).to_string();
     let x = Field::new("x", list_of(element, input.elements()), false).with_metadata(
         [
-            (
-                "ARROW:extension:name".to_owned(),
-                "arrow.fixed_shape_tensor".to_owned(),
-            ),
+            ("ARROW:extension:name".to_owned(), "arrow.fixed_shape_tensor".to_owned()),
             ("ARROW:extension:metadata".to_owned(), shape),
         ]
         .into(),
@@ -64,7 +61,7 @@ fn list_of(element: DataType, length: usize) -> DataType {
 }
 
 fn element_field(element: DataType) -> Arc<Field> {
-    Arc::new(Field::new_list_field(element, false))
+    Arc::new(Field::new_list_field(element, true))
 }
 
 fn list_length(length: usize) -> i32 {
@@ -89,13 +86,13 @@ impl Buffers {
         buffers.ok_or(SourceError::Memory { bytes })
     }
 
-    /// The filled buffers as record batches, each with the labels of its rows if there are any.
+    /// The filled buffers as record batches, each with the labels of its rows if there are any:
+    /// those of the training rows, then those of the validation rows, by row number.
     pub(crate) fn into_batches(
         self,
         batches: &[BatchRows],
         input: &InputSpec,
-        target: Option<&Target>,
-        labels: impl Fn(Part) -> Option<Labels>,
+        labelled: Option<(&Target, [&Labels; 2])>,
     ) -> Vec<RecordBatch> {
         let inputs: Vec<ArrayRef> = match self {
             Self::U8(buffers) => buffers
@@ -107,8 +104,7 @@ impl Buffers {
                 .map(|buffer| Arc::new(Float32Array::new(buffer.into(), None)) as ArrayRef)
                 .collect(),
         };
-        let schema = shard_schema(input, target);
-        let labels = [labels(Part::Train), labels(Part::Validation)];
+        let schema = shard_schema(input, labelled.map(|(target, _)| target));
         batches
             .iter()
             .zip(inputs)
@@ -118,9 +114,8 @@ impl Buffers {
                 let x = FixedSizeListArray::new(element, list_length(input.elements()), x, None);
                 let mut columns: Vec<ArrayRef> =
                     vec![Arc::new(UInt64Array::from_iter_values(rows)), Arc::new(x)];
-                if target.is_some() {
-                    let labels = &labels[usize::from(batch.part == Part::Validation)];
-                    let labels = labels.as_ref().expect("a part with rows has labels");
+                if let Some((_, labels)) = labelled {
+                    let labels = labels[usize::from(batch.part == Part::Validation)];
                     columns.push(labels.take(&batch.rows));
                 }
                 RecordBatch::try_new(schema.clone(), columns)
@@ -153,13 +148,7 @@ pub(crate) fn slots<'a, T>(
         .iter()
         .zip(buffers)
         .filter(|(batch, _)| parts.contains(&batch.part))
-        .flat_map(|(batch, buffer)| {
-            batch
-                .rows
-                .iter()
-                .copied()
-                .zip(buffer.chunks_exact_mut(width))
-        })
+        .flat_map(|(batch, buffer)| batch.rows.iter().copied().zip(buffer.chunks_exact_mut(width)))
         .collect();
     slots.sort_unstable_by_key(|(row, _)| *row);
     slots.into_iter().unzip()
@@ -180,12 +169,7 @@ impl Labels {
                     .collect();
                 let taken = Arc::new(Float32Array::new(taken.into(), None));
                 let element = element_field(DataType::Float32);
-                Arc::new(FixedSizeListArray::new(
-                    element,
-                    list_length(*width),
-                    taken,
-                    None,
-                ))
+                Arc::new(FixedSizeListArray::new(element, list_length(*width), taken, None))
             }
         }
     }
@@ -199,25 +183,14 @@ mod tests {
     use super::*;
 
     fn batch(part: Part, rows: &[u32]) -> BatchRows {
-        BatchRows {
-            shard: 0,
-            part,
-            rows: rows.to_vec(),
-        }
+        BatchRows { shard: 0, part, rows: rows.to_vec() }
     }
 
     #[test]
     fn rows_are_written_through_slots_in_source_order_and_stay_in_shuffled_order() {
-        let input = InputSpec {
-            shape: vec![2],
-            dtype: Dtype::F32,
-            normalize: 1.0,
-        };
-        let batches = [
-            batch(Part::Train, &[4, 1]),
-            batch(Part::Train, &[3]),
-            batch(Part::Validation, &[0]),
-        ];
+        let input = InputSpec { shape: vec![2], dtype: Dtype::F32, normalize: 1.0 };
+        let batches =
+            [batch(Part::Train, &[4, 1]), batch(Part::Train, &[3]), batch(Part::Validation, &[0])];
         let Buffers::F32(mut buffers) = Buffers::new(&batches, &input).unwrap() else {
             panic!("floats have float buffers")
         };
@@ -227,42 +200,21 @@ mod tests {
             slot.fill(f32::from(u8::try_from(*row).unwrap()));
         }
         let target = Target::Classes(vec!["a".into(), "b".into()]);
-        let made = Buffers::F32(buffers).into_batches(&batches, &input, Some(&target), |part| {
-            Some(Labels::Classes(match part {
-                Part::Train => vec![0, 1, 0, 1, 0],
-                Part::Validation => vec![1],
-            }))
-        });
+        let (train, validation) = (Labels::Classes(vec![0, 1, 0, 1, 0]), Labels::Classes(vec![1]));
+        let made = Buffers::F32(buffers).into_batches(
+            &batches,
+            &input,
+            Some((&target, [&train, &validation])),
+        );
         let x = made[0].column(1).as_fixed_size_list().values().clone();
-        assert_eq!(
-            x.as_primitive::<Float32Type>().values().as_ref(),
-            [4.0, 4.0, 1.0, 1.0]
-        );
-        assert_eq!(
-            made[0]
-                .column(2)
-                .as_primitive::<Int32Type>()
-                .values()
-                .as_ref(),
-            [0, 1]
-        );
-        assert_eq!(
-            made[2]
-                .column(2)
-                .as_primitive::<Int32Type>()
-                .values()
-                .as_ref(),
-            [1]
-        );
+        assert_eq!(x.as_primitive::<Float32Type>().values().as_ref(), [4.0, 4.0, 1.0, 1.0]);
+        assert_eq!(made[0].column(2).as_primitive::<Int32Type>().values().as_ref(), [0, 1]);
+        assert_eq!(made[2].column(2).as_primitive::<Int32Type>().values().as_ref(), [1]);
     }
 
     #[test]
     fn fields_say_what_they_are() {
-        let input = InputSpec {
-            shape: vec![28, 28, 1],
-            dtype: Dtype::U8,
-            normalize: 255.0,
-        };
+        let input = InputSpec { shape: vec![28, 28, 1], dtype: Dtype::U8, normalize: 255.0 };
         let schema = shard_schema(&input, Some(&Target::Classes(vec!["a\"".into()])));
         let x = schema.field(1).metadata();
         assert_eq!(x["ARROW:extension:name"], "arrow.fixed_shape_tensor");

@@ -137,9 +137,7 @@ impl Origin {
     fn has_validation(&self) -> bool {
         match self {
             Self::Parquet { validation, .. } => validation.is_some(),
-            Self::Generated(Generator::Shapes {
-                validation_rows, ..
-            }) => *validation_rows > 0,
+            Self::Generated(Generator::Shapes { validation_rows, .. }) => *validation_rows > 0,
         }
     }
 }
@@ -147,16 +145,9 @@ impl Origin {
 impl Inputs {
     fn check(&self, target: &TargetSpec, problems: &mut Problems) {
         match self {
-            Self::Tensor {
-                column,
-                shape,
-                normalize,
-            } => {
+            Self::Tensor { column, shape, normalize } => {
                 if !(normalize.is_finite() && *normalize > 0.0) {
-                    problems.push(
-                        "normalize",
-                        format!("is {normalize}; give a positive number"),
-                    );
+                    problems.push("normalize", format!("is {normalize}; give a positive number"));
                 }
                 if let Some(shape) = shape
                     && elements(shape).is_none()
@@ -168,10 +159,7 @@ impl Inputs {
                     problems.push("input column", text);
                 }
             }
-            Self::Table {
-                columns: Some(columns),
-                ..
-            } => {
+            Self::Table { columns: Some(columns), .. } => {
                 if columns.is_empty() {
                     problems.push("columns", "is empty; name columns, or leave it out for all");
                 }
@@ -192,9 +180,7 @@ impl Inputs {
 
 /// Elements of a shape that is not empty, has no zero and is not too large.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
-    let product = shape
-        .iter()
-        .try_fold(1_usize, |product, &n| product.checked_mul(n))?;
+    let product = shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n))?;
     (!shape.is_empty() && product > 0 && product <= ELEMENTS_MAX).then_some(product)
 }
 
@@ -219,10 +205,7 @@ mod tests {
                     shape: Some(vec![3, 0]),
                     normalize: 0.0,
                 },
-                target: TargetSpec {
-                    column: "label".into(),
-                    kind: TargetKind::Auto,
-                },
+                target: TargetSpec { column: "label".into(), kind: TargetKind::Auto },
             },
             shards: 0,
             seed: 1,
@@ -243,10 +226,7 @@ mod tests {
 
     #[test]
     fn named_columns_are_distinct_and_not_the_target() {
-        let target = TargetSpec {
-            column: "y".into(),
-            kind: TargetKind::Auto,
-        };
+        let target = TargetSpec { column: "y".into(), kind: TargetKind::Auto };
         let inputs = Inputs::Table {
             columns: Some(vec!["a".into(), "y".into(), "a".into()]),
             standardise: true,

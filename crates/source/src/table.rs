@@ -56,26 +56,17 @@ impl Table {
             ErrorKind::NotFound => wrong("does not exist; check the path".into()),
             _ => wrong(format!("cannot be opened: {error}")),
         })?;
-        let facts = file
-            .metadata()
-            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let facts = file.metadata().map_err(|error| wrong(format!("cannot be read: {error}")))?;
         if !facts.is_file() {
             return Err(wrong("is not a file; name one parquet file".into()));
         }
         let footer = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))
             .map_err(|text| {
-                wrong(format!(
-                    "is not a parquet file, or is damaged: {text}; write it anew"
-                ))
+                wrong(format!("is not a parquet file, or is damaged: {text}; write it anew"))
             })?;
         let bytes = i64::try_from(facts.len()).unwrap_or(i64::MAX);
         let rows = check_footer(footer.metadata(), bytes).map_err(wrong)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            footer,
-            rows,
-        })
+        Ok(Self { path: path.to_owned(), file, footer, rows })
     }
 
     /// How many rows it has.
@@ -106,17 +97,9 @@ impl Table {
     /// A column by name.
     pub(crate) fn field(&self, column: &str) -> Result<&Field, Problems> {
         self.schema().field_with_name(column).map_err(|_| {
-            let names: Vec<_> = self
-                .schema()
-                .fields()
-                .iter()
-                .map(|field| format!("`{}`", field.name()))
-                .collect();
-            let more = if names.len() > NAMES_SHOWN {
-                ", …"
-            } else {
-                ""
-            };
+            let names: Vec<_> =
+                self.schema().fields().iter().map(|field| format!("`{}`", field.name())).collect();
+            let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
             let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
             let text = format!("there is no such column; there are {shown}{more}");
             Problems::one(self.column_place(column), text)
@@ -125,16 +108,8 @@ impl Table {
 
     /// One value of a column.
     pub(crate) fn value(&self, column: &str, row: u32) -> Result<ArrayRef, Problems> {
-        let found = self.scan(
-            &[column],
-            &[row],
-            vec![()],
-            |chunk| Ok(chunk.column(column)),
-        )?;
-        Ok(found
-            .into_iter()
-            .next()
-            .expect("a scan of one row has one chunk"))
+        let found = self.scan(&[column], &[row], vec![()], |chunk| Ok(chunk.column(column)))?;
+        Ok(found.into_iter().next().expect("a scan of one row has one chunk"))
     }
 
     /// Reads `rows` (ascending numbers) of `columns` and calls `visit` with chunks of them, on all
@@ -150,22 +125,14 @@ impl Table {
         let damaged = |text: String| Problems::one(self.name(), text);
         let reader = guarded(|| self.reader(columns, rows))
             .map_err(|text| damaged(format!("cannot be read: {text}")))?;
-        let feed = Mutex::new(Feed {
-            reader,
-            rows,
-            items: items.into_iter(),
-            taken: 0,
-        });
+        let feed = Mutex::new(Feed { reader, rows, items: items.into_iter(), taken: 0 });
         let results = parallel::spawn(parallel::workers(), || {
             let mut done = Vec::new();
             loop {
                 // A panic under this lock was caught, so a poisoned feed is whole.
                 let next = feed.lock().unwrap_or_else(PoisonError::into_inner).next();
-                match next {
-                    Ok(Some((number, chunk))) => done.push((number, visit(chunk))),
-                    Ok(None) => return done,
-                    Err((number, text)) => done.push((number, Err(damaged(text)))),
-                }
+                let Some((number, chunk)) = next else { return done };
+                done.push((number, chunk.map_err(damaged).and_then(&visit)));
             }
         });
         let mut problems = Problems::new();
@@ -184,9 +151,7 @@ impl Table {
         columns: &[&str],
         rows: &[u32],
     ) -> Result<ParquetRecordBatchReader, parquet::errors::ParquetError> {
-        let roots = columns
-            .iter()
-            .filter_map(|column| self.schema().index_of(column).ok());
+        let roots = columns.iter().filter_map(|column| self.schema().index_of(column).ok());
         let mask = ProjectionMask::roots(self.footer.parquet_schema(), roots);
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
             self.file.try_clone()?,
@@ -204,18 +169,12 @@ impl Table {
 
     fn chunk_rows(&self, mask: &ProjectionMask) -> usize {
         let groups = self.footer.metadata().row_groups();
-        let chunks = groups
-            .iter()
-            .flat_map(|group| group.columns().iter().enumerate());
+        let chunks = groups.iter().flat_map(|group| group.columns().iter().enumerate());
         let bytes: i64 = chunks
             .filter(|(leaf, _)| mask.leaf_included(*leaf))
-            .fold(0, |sum, (_, chunk)| {
-                sum.saturating_add(chunk.uncompressed_size())
-            });
+            .fold(0, |sum, (_, chunk)| sum.saturating_add(chunk.uncompressed_size()));
         let row_bytes = (bytes / i64::from(self.rows.max(1))).max(1);
-        usize::try_from(CHUNK_BYTES / row_bytes)
-            .unwrap_or(0)
-            .clamp(16, 8_192)
+        usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, 8_192)
     }
 }
 
@@ -223,9 +182,7 @@ impl<S> Chunk<'_, S> {
     /// One of the columns asked for.
     pub(crate) fn column(&self, name: &str) -> ArrayRef {
         let column = self.batch.column_by_name(name);
-        column
-            .expect("a chunk has the columns that were asked for")
-            .clone()
+        column.expect("a chunk has the columns that were asked for").clone()
     }
 }
 
@@ -238,29 +195,24 @@ struct Feed<'a, S> {
 }
 
 impl<'a, S> Feed<'a, S> {
-    /// The next chunk with the number of its first row, or what is wrong there; nothing follows
+    /// The next chunk, or what is wrong with it, numbered by the rows before it. Nothing follows
     /// an error.
-    fn next(&mut self) -> Result<Option<(usize, Chunk<'a, S>)>, (usize, String)> {
-        let (taken, wanted) = (self.taken, self.rows.len());
-        if taken == wanted {
-            return Ok(None);
-        }
-        self.taken = wanted;
-        let row = self.rows[taken];
-        let batch = guarded(|| self.reader.next().transpose())
-            .map_err(|text| (taken, format!("is damaged at or after row {row}: {text}")))?
-            .filter(|batch| batch.num_rows() <= wanted - taken)
-            .ok_or_else(|| (taken, format!("is damaged: its columns end at row {row}")))?;
-        self.taken = taken + batch.num_rows();
-        let items = self.items.by_ref().take(batch.num_rows()).collect();
-        Ok(Some((
-            taken,
-            Chunk {
-                batch,
-                rows: &self.rows[taken..self.taken],
-                items,
-            },
-        )))
+    fn next(&mut self) -> Option<(usize, Result<Chunk<'a, S>, String>)> {
+        let taken = self.taken;
+        let row = *self.rows.get(taken)?;
+        self.taken = self.rows.len();
+        let chunk = guarded(|| self.reader.next().transpose())
+            .map_err(|text| format!("is damaged at or after row {row}: {text}"))
+            .and_then(|batch| match batch {
+                Some(batch) if batch.num_rows() <= self.rows.len() - taken => Ok(batch),
+                _ => Err(format!("is damaged: its columns do not go on at row {row}")),
+            })
+            .map(|batch| {
+                self.taken = taken + batch.num_rows();
+                let items = self.items.by_ref().take(batch.num_rows()).collect();
+                Chunk { batch, rows: &self.rows[taken..self.taken], items }
+            });
+        Some((taken, chunk))
     }
 }
 
@@ -277,24 +229,18 @@ pub(crate) fn guarded<T, E: std::fmt::Display>(
 /// The number of rows, once the footer's sizes are plausible.
 fn check_footer(footer: &ParquetMetaData, file_bytes: i64) -> Result<u32, String> {
     let rows = footer.file_metadata().num_rows();
-    let group_rows = footer
-        .row_groups()
-        .iter()
-        .try_fold(0_i64, |sum, group| sum.checked_add(group.num_rows()));
+    let group_rows =
+        footer.row_groups().iter().try_fold(0_i64, |sum, group| sum.checked_add(group.num_rows()));
     if rows < 0 || group_rows != Some(rows) {
         return Err("is damaged: its footer's row counts do not add up; write it anew".into());
     }
     if rows > ROWS_MAX {
-        return Err(format!(
-            "has {rows} rows; at most {ROWS_MAX} are read from one file"
-        ));
+        return Err(format!("has {rows} rows; at most {ROWS_MAX} are read from one file"));
     }
     if rows == 0 {
         return Err("has no rows".into());
     }
-    let limit = file_bytes
-        .saturating_mul(EXPANSION_MAX)
-        .min(CHUNK_BYTES_MAX);
+    let limit = file_bytes.saturating_mul(EXPANSION_MAX).min(CHUNK_BYTES_MAX);
     for chunk in footer.row_groups().iter().flat_map(|group| group.columns()) {
         let bytes = chunk.uncompressed_size();
         if !(0..=limit).contains(&bytes) {
@@ -306,4 +252,118 @@ fn check_footer(footer: &ParquetMetaData, file_bytes: i64) -> Result<u32, String
         }
     }
     Ok(u32::try_from(rows).expect("at most 2^31 rows"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use arrow::array::{AsArray, Float64Array, Int32Array};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+    use crate::fixtures::{column, file_spec, problems, tensor, with_validation, write};
+
+    fn numbers(dir: &Path, name: &str, rows: i32) -> PathBuf {
+        let x = Float64Array::from_iter_values((0..rows).map(f64::from));
+        let y = Int32Array::from_iter_values((0..rows).map(|row| row * 3));
+        write(dir, name, &[column("x", x), column("y", y)])
+    }
+
+    #[test]
+    fn a_scan_meets_exactly_the_rows_asked_for_with_their_items() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Table::open(&numbers(dir.path(), "t", 1_000)).unwrap();
+        let rows: Vec<u32> = (0..1_000).filter(|row| row % 7 == 3 || *row > 900).collect();
+        let found = table
+            .scan(&["y"], &rows, rows.clone(), |chunk| {
+                let y = chunk.column("y");
+                assert_eq!(chunk.rows, chunk.items);
+                assert_eq!(chunk.batch.num_columns(), 1);
+                Ok(y.as_primitive::<Int32Type>().values().to_vec())
+            })
+            .unwrap();
+        let expected: Vec<i32> = rows.iter().map(|&row| i32::try_from(row).unwrap() * 3).collect();
+        assert_eq!(found.concat(), expected);
+    }
+
+    #[test]
+    fn problems_of_a_scan_come_in_the_order_of_the_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Table::open(&numbers(dir.path(), "t", 30_000)).unwrap();
+        let rows: Vec<u32> = (0..30_000).collect();
+        let found = table.scan(&["y"], &rows, rows.clone(), |chunk| {
+            Err::<(), _>(Problems::one(format!("{:05}", chunk.rows[0]), "is wrong"))
+        });
+        let found: Vec<_> = found.unwrap_err().iter().map(|p| p.place.clone()).collect();
+        assert!(found.len() > 3 && found.is_sorted(), "{found:?}");
+    }
+
+    #[test]
+    fn files_that_are_missing_or_no_parquet_are_all_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("text");
+        fs::write(&text, "a,b\n1,2\n").unwrap();
+        let spec = with_validation(file_spec(&dir.path().join("gone"), tensor()), &text);
+        let found = problems(dir.path(), &spec);
+        let (first, second) = found.split_once('\n').unwrap();
+        assert_eq!(first, "gone: does not exist; check the path");
+        assert!(second.starts_with("text: is not a parquet file, or is damaged: "), "{second}");
+        let found = problems(dir.path(), &file_spec(dir.path(), tensor()));
+        assert!(found.ends_with(": is not a file; name one parquet file"), "{found}");
+        let empty = numbers(dir.path(), "empty", 0);
+        assert_eq!(problems(dir.path(), &file_spec(&empty, tensor())), "empty: has no rows");
+    }
+
+    #[test]
+    fn a_missing_column_is_answered_with_those_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let many: Vec<_> =
+            (0..22).map(|i| column(&format!("c{i}"), Int32Array::from(vec![1]))).collect();
+        let path = write(dir.path(), "many", &many[..2]);
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, tensor())),
+            "many, column `x`: there is no such column; there are `c0`, `c1`\n\
+             many, column `y`: there is no such column; there are `c0`, `c1`"
+        );
+        let path = write(dir.path(), "many", &many);
+        let found = problems(dir.path(), &file_spec(&path, tensor()));
+        assert!(found.lines().all(|line| line.ends_with("`c18`, `c19`, …")), "{found}");
+    }
+
+    #[test]
+    fn damage_anywhere_is_an_error_and_never_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = fs::read(numbers(dir.path(), "whole", 500)).unwrap();
+        let path = dir.path().join("damaged");
+        let mut failed = 0;
+        for cut in (0..whole.len()).step_by(whole.len() / 40) {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let found = problems(dir.path(), &file_spec(&path, tensor()));
+            assert!(found.starts_with("damaged: "), "{found}");
+        }
+        for at in (0..whole.len()).step_by(whole.len() / 150) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xa5;
+            fs::write(&path, bytes).unwrap();
+            failed += usize::from(crate::prepare(&file_spec(&path, tensor())).is_err());
+        }
+        assert!(failed > 20, "only {failed} flips were noticed");
+    }
+
+    #[test]
+    fn implausible_sizes_are_refused_before_anything_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Table::open(&numbers(dir.path(), "t", 500)).unwrap();
+        let footer = table.footer.metadata();
+        assert_eq!(check_footer(footer, 4_000), Ok(500));
+        let bytes = footer.row_group(0).column(0).uncompressed_size();
+        assert_eq!(
+            check_footer(footer, 0).unwrap_err(),
+            format!(
+                "declares {bytes} bytes in one chunk of column `x`, where 0 are plausible; it is \
+                 damaged, or needs smaller row groups"
+            )
+        );
+    }
 }

@@ -4,22 +4,14 @@
 //! A missing number becomes the training mean; a missing string or boolean is a category of its
 //! own, first in order; a category that training did not see is all zeros.
 
-use std::collections::BTreeSet;
-
-use arrow::array::{Array, AsArray, Float64Array};
-use arrow::datatypes::{DataType, Float64Type};
 use arrowhop_types::{Dtype, InputSpec, Problems};
 
 use crate::error::gather;
-use crate::numbers::cast_exactly;
+use crate::scalars::{is_number, numbers, strings};
 use crate::spec::ELEMENTS_MAX;
+use crate::statistics::Statistics;
 use crate::table::{Chunk, Table};
-use crate::target::texts;
 
-/// Categories of one column are at most this many.
-const CATEGORIES_MAX: usize = 10_000;
-/// A category's text is at most this long, in bytes.
-const CATEGORY_BYTES_MAX: usize = 256;
 /// Columns that number rows rather than describe them (the second is how pandas writes an index).
 const ROW_NAMES: [&str; 2] = ["id", "__index_level_0__"];
 
@@ -62,27 +54,16 @@ impl TableEncoder {
         let names: Vec<&str> = match columns {
             Some(columns) => columns.iter().map(String::as_str).collect(),
             None => {
-                let fields = table
-                    .schema()
-                    .fields()
-                    .iter()
-                    .map(|field| field.name().as_str());
-                fields
-                    .filter(|name| *name != target && !ROW_NAMES.contains(name))
-                    .collect()
+                let fields = table.schema().fields().iter().map(|field| field.name().as_str());
+                fields.filter(|name| *name != target && !ROW_NAMES.contains(name)).collect()
             }
         };
         if names.is_empty() {
-            return Err(Problems::one(
-                table.name(),
-                "has no column but the target and ids",
-            ));
+            return Err(Problems::one(table.name(), "has no column but the target and ids"));
         }
         let mut problems = Problems::new();
-        let kinds: Vec<bool> = names
-            .iter()
-            .filter_map(|name| gather(&mut problems, is_number(table, name)))
-            .collect();
+        let kinds: Vec<bool> =
+            names.iter().filter_map(|name| gather(&mut problems, is_number(table, name))).collect();
         problems.or(())?;
         let parts = table.scan(&names, rows, vec![(); rows.len()], |chunk| {
             let mut problems = Problems::new();
@@ -90,19 +71,13 @@ impl TableEncoder {
                 .iter()
                 .zip(&kinds)
                 .filter_map(|(name, is_number)| {
-                    gather(
-                        &mut problems,
-                        Statistics::of(table, &chunk, name, *is_number),
-                    )
+                    gather(&mut problems, Statistics::of(table, &chunk, name, *is_number))
                 })
                 .collect();
             problems.or(found)
         })?;
         let totals = parts.into_iter().reduce(|mut totals, part| {
-            totals
-                .iter_mut()
-                .zip(part)
-                .for_each(|(total, part)| total.add(part));
+            totals.iter_mut().zip(part).for_each(|(total, part)| total.add(part));
             totals
         });
         let mut problems = Problems::new();
@@ -111,10 +86,7 @@ impl TableEncoder {
             .zip(totals.expect("training has rows"))
             .filter_map(|(name, total)| gather(&mut problems, total.column(table, name)))
             .collect();
-        let encoder = problems.or(Self {
-            standardise,
-            columns,
-        })?;
+        let encoder = problems.or(Self { standardise, columns })?;
         if encoder.width() > ELEMENTS_MAX {
             let text = format!("becomes {} inputs, over {ELEMENTS_MAX}", encoder.width());
             return Err(Problems::one(table.name(), text));
@@ -124,11 +96,7 @@ impl TableEncoder {
 
     /// What rows become.
     pub(crate) fn input(&self) -> InputSpec {
-        InputSpec {
-            shape: vec![self.width()],
-            dtype: Dtype::F32,
-            normalize: 1.0,
-        }
+        InputSpec { shape: vec![self.width()], dtype: Dtype::F32, normalize: 1.0 }
     }
 
     /// Whether a file has these columns, with types that fit.
@@ -160,17 +128,11 @@ impl TableEncoder {
         let mut start = 0;
         for column in &self.columns {
             let width = column.width();
-            let mut places = places
-                .iter_mut()
-                .map(|place| &mut place[start..start + width]);
+            let mut places = places.iter_mut().map(|place| &mut place[start..start + width]);
             let done = match &column.kind {
                 ColumnKind::Number { mean, deviation } => {
                     numbers(table, &chunk, &column.name).map(|values| {
-                        let scale = if self.standardise {
-                            (*mean, *deviation)
-                        } else {
-                            (0.0, 1.0)
-                        };
+                        let scale = if self.standardise { (*mean, *deviation) } else { (0.0, 1.0) };
                         for (value, place) in values.iter().zip(&mut places) {
                             place[0] = standardised(value.unwrap_or(*mean), scale);
                         }
@@ -208,193 +170,170 @@ impl TableColumn {
 }
 
 /// A constant column has deviation 0 and becomes zeros.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "inputs are single precision"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "inputs are single precision")]
 fn standardised(value: f64, (mean, deviation): (f64, f64)) -> f32 {
-    if deviation > 0.0 {
-        ((value - mean) / deviation) as f32
-    } else {
-        0.0
-    }
+    if deviation > 0.0 { ((value - mean) / deviation) as f32 } else { 0.0 }
 }
 
-/// What is known of a column from some of its rows.
-enum Statistics {
-    /// Count, mean, and sum of squared distances from the mean.
-    Number { count: f64, mean: f64, squares: f64 },
-    /// Whether a value is missing, and the values there are.
-    Category {
-        has_missing: bool,
-        values: BTreeSet<String>,
-    },
-}
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
 
-impl Statistics {
-    fn of(
-        table: &Table,
-        chunk: &Chunk<'_, ()>,
-        name: &str,
-        is_number: bool,
-    ) -> Result<Self, Problems> {
-        if is_number {
-            let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
-            // B. P. Welford, Technometrics 4(3), 1962: one pass, no cancellation.
-            for value in numbers(table, chunk, name)?.iter().flatten() {
-                count += 1.0;
-                let distance = value - mean;
-                mean += distance / count;
-                squares += distance * (value - mean);
-            }
-            return Ok(Self::Number {
-                count,
-                mean,
-                squares,
-            });
-        }
-        let column = strings(table, chunk, name)?;
-        let mut values = BTreeSet::new();
-        let mut problems = Problems::new();
-        for (value, row) in column.iter().zip(chunk.rows) {
-            match value {
-                Some(text) if text.len() > CATEGORY_BYTES_MAX => {
-                    let text = format!("is a text of {} bytes, no category", text.len());
-                    problems.push(table.row_place(name, *row), text);
-                }
-                Some(text) if !values.contains(text) && values.len() <= CATEGORIES_MAX => {
-                    values.insert(text.to_owned());
-                }
-                _ => {}
-            }
-        }
-        problems.or(Self::Category {
-            has_missing: column.null_count() > 0,
-            values,
-        })
+    use arrow::array::{
+        BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray,
+    };
+
+    use crate::fixtures::{
+        all_columns, column, file_spec, problems, train_of, validation_of, with_validation, write,
+    };
+    use crate::{Inputs, prepare};
+
+    /// Four rows: a number with a gap, a string with a gap, a boolean, and what is not an input.
+    fn people(dir: &Path) -> PathBuf {
+        let ages = Float64Array::from(vec![Some(1.0), Some(2.0), None, Some(6.0)]);
+        let jobs = StringArray::from(vec![Some("b"), None, Some("a"), Some("b")]);
+        write(
+            dir,
+            "people",
+            &[
+                column("id", Int64Array::from(vec![7, 8, 9, 10])),
+                column("age", ages),
+                column("y", Int32Array::from(vec![0, 1, 0, 1])),
+                column("job", jobs),
+                column("is_new", BooleanArray::from(vec![true, true, false, true])),
+            ],
+        )
     }
 
-    /// Adds another run of rows. Numbers: T. F. Chan, G. H. Golub, R. J. LeVeque, *Updating
-    /// Formulae and a Pairwise Algorithm for Computing Sample Variances*, 1979, formula 2.1.
-    fn add(&mut self, other: Self) {
-        match (self, other) {
-            (
-                Self::Number {
-                    count,
-                    mean,
-                    squares,
-                },
-                Self::Number {
-                    count: more,
-                    mean: other_mean,
-                    squares: other_squares,
-                },
-            ) => {
-                let total = *count + more;
-                if total > 0.0 {
-                    let distance = other_mean - *mean;
-                    *squares += other_squares + distance * distance * *count * more / total;
-                    *mean += distance * more / total;
-                    *count = total;
-                }
+    #[test]
+    fn numbers_are_standardised_and_categories_are_one_hot() {
+        let dir = tempfile::tempdir().unwrap();
+        let prepared = prepare(&file_spec(&people(dir.path()), all_columns())).unwrap();
+        assert_eq!(prepared.data_set.input.shape, [6]);
+        let mut rows = train_of(&prepared);
+        rows.sort_by_key(|(row, ..)| *row);
+        // Mean 3, squared distances 4, 1 and 9: deviation √(14/3).
+        let deviation = (14.0_f32 / 3.0).sqrt();
+        let expected = [
+            [-2.0 / deviation, 0.0, 0.0, 1.0, 0.0, 1.0],
+            [-1.0 / deviation, 1.0, 0.0, 0.0, 0.0, 1.0],
+            [0.0, 0.0, 1.0, 0.0, 1.0, 0.0],
+            [3.0 / deviation, 0.0, 0.0, 1.0, 0.0, 1.0],
+        ];
+        for ((_, x, _), expected) in rows.iter().zip(expected) {
+            for (found, wanted) in x.iter().zip(expected) {
+                assert!((found - wanted).abs() < 1e-6, "{x:?}");
             }
-            (
-                Self::Category {
-                    has_missing,
-                    values,
-                },
-                Self::Category {
-                    has_missing: also,
-                    values: more,
-                },
-            ) => {
-                *has_missing |= also;
-                if values.len() <= CATEGORIES_MAX {
-                    values.extend(more);
-                }
-            }
-            _ => unreachable!("a column is of one kind in all chunks"),
         }
     }
 
-    fn column(self, table: &Table, name: &str) -> Result<TableColumn, Problems> {
-        let wrong = |text: String| Err(Problems::one(table.column_place(name), text));
-        let kind = match self {
-            Self::Number { count, .. } if count == 0.0 => {
-                return wrong("has no value in any training row; leave it out of columns".into());
-            }
-            Self::Number {
-                count,
-                mean,
-                squares,
-            } => ColumnKind::Number {
-                mean,
-                deviation: (squares / count).sqrt(),
-            },
-            Self::Category { values, .. } if values.len() > CATEGORIES_MAX => {
-                return wrong(format!(
-                    "has over {CATEGORIES_MAX} categories; leave it out of columns, or group them"
-                ));
-            }
-            Self::Category {
-                has_missing,
-                values,
-            } => {
-                let missing = has_missing.then_some(None);
-                ColumnKind::Category(
-                    missing
-                        .into_iter()
-                        .chain(values.into_iter().map(Some))
-                        .collect(),
-                )
-            }
-        };
-        Ok(TableColumn {
-            name: name.to_owned(),
-            kind,
-        })
+    #[test]
+    fn named_columns_are_taken_in_their_order_and_gaps_become_the_mean() {
+        let dir = tempfile::tempdir().unwrap();
+        let columns = Some(vec!["id".into(), "age".into()]);
+        let inputs = Inputs::Table { columns, standardise: false };
+        let mut rows = train_of(&prepare(&file_spec(&people(dir.path()), inputs)).unwrap());
+        rows.sort_by_key(|(row, ..)| *row);
+        assert_eq!(rows[2].1, [9.0, 3.0]);
+        assert_eq!(rows[3].1, [10.0, 6.0]);
     }
-}
 
-/// Whether a column is one of numbers; else it is one of categories.
-fn is_number(table: &Table, name: &str) -> Result<bool, Problems> {
-    fn kind(data_type: &DataType) -> Option<bool> {
-        match data_type {
-            DataType::Dictionary(_, values) => kind(values),
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => {
-                Some(false)
-            }
-            other => other.is_numeric().then_some(true),
-        }
-    }
-    let data_type = table.field(name)?.data_type();
-    kind(data_type).ok_or_else(|| {
-        let text = format!(
-            "holds {data_type}; a table's columns are numbers, strings or booleans: cast it, or \
-             leave it out of columns"
+    #[test]
+    fn statistics_are_those_of_the_training_rows_and_new_categories_are_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = people(dir.path());
+        let validation = write(
+            dir.path(),
+            "validation",
+            &[
+                column("is_new", BooleanArray::from(vec![None])),
+                column("job", StringArray::from(vec!["c"])),
+                column("age", Int32Array::from(vec![3])),
+                column("y", Int32Array::from(vec![1])),
+            ],
         );
-        Problems::one(table.column_place(name), text)
-    })
-}
-
-fn numbers<S>(table: &Table, chunk: &Chunk<'_, S>, name: &str) -> Result<Float64Array, Problems> {
-    let values = cast_exactly(&chunk.column(name), &DataType::Float64)
-        .map_err(|error| Problems::one(table.column_place(name), error.to_string()))?;
-    let values = values.as_primitive::<Float64Type>().clone();
-    let mut problems = Problems::new();
-    for (value, row) in values.iter().zip(chunk.rows) {
-        if value.is_some_and(|value| !standardised(value, (0.0, 1.0)).is_finite()) {
-            let text = "is not finite as f32; make it null if it is missing";
-            problems.push(table.row_place(name, *row), text);
-        }
+        let spec = with_validation(file_spec(&train, all_columns()), &validation);
+        let prepared = prepare(&spec).unwrap();
+        assert_eq!(validation_of(&prepared)[0].1, [0.0; 6]);
     }
-    problems.or(values)
-}
 
-fn strings<S>(
-    table: &Table,
-    chunk: &Chunk<'_, S>,
-    name: &str,
-) -> Result<arrow::array::StringArray, Problems> {
-    texts(&chunk.column(name)).map_err(|text| Problems::one(table.column_place(name), text))
+    #[test]
+    fn a_constant_column_becomes_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let same = column("same", Float64Array::from(vec![5.0; 3]));
+        let y = column("y", Int32Array::from(vec![0, 1, 0]));
+        let path = write(dir.path(), "constant", &[same, y]);
+        let prepared = prepare(&file_spec(&path, all_columns())).unwrap();
+        assert!(train_of(&prepared).iter().all(|(_, x, _)| *x == [0.0]));
+    }
+
+    #[test]
+    fn columns_that_cannot_be_inputs_are_all_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = 10_001;
+        let names = StringArray::from_iter_values((0..rows).map(|i| format!("name {i}")));
+        let path = write(
+            dir.path(),
+            "bad",
+            &[
+                column("names", names),
+                column("empty", Float64Array::from(vec![None; 10_001])),
+                column("y", Int32Array::from_iter_values((0..rows).map(|i| i % 2))),
+            ],
+        );
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, all_columns())),
+            "bad, column `names`: has over 10000 categories; leave it out of columns, or group \
+             them\n\
+             bad, column `empty`: has no value in any training row; leave it out of columns"
+        );
+        let path = write(
+            dir.path(),
+            "dates",
+            &[
+                column("born", Date32Array::from(vec![1, 2])),
+                column("n", Float64Array::from(vec![1.0, f64::NAN])),
+                column("text", StringArray::from(vec!["a".repeat(300).as_str(), "b"])),
+                column("y", Int32Array::from(vec![0, 1])),
+            ],
+        );
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, all_columns())),
+            "dates, column `born`: holds Date32; a table's columns are numbers, strings or \
+             booleans: cast it, or leave it out of columns"
+        );
+        let columns = Some(vec!["n".into(), "text".into(), "gone".into()]);
+        let inputs = Inputs::Table { columns, standardise: true };
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, inputs)),
+            "dates, column `gone`: there is no such column; there are `born`, `n`, `text`, `y`"
+        );
+        let columns = Some(vec!["n".into(), "text".into()]);
+        let inputs = Inputs::Table { columns, standardise: true };
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, inputs)),
+            "dates, column `n`, row 1: is not finite as f32; make it null if it is missing\n\
+             dates, column `text`, row 0: is a text of 300 bytes, no category"
+        );
+    }
+
+    #[test]
+    fn a_validation_column_of_another_kind_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = people(dir.path());
+        let other = write(
+            dir.path(),
+            "other",
+            &[
+                column("age", StringArray::from(vec!["3"])),
+                column("job", StringArray::from(vec!["b"])),
+                column("y", Int32Array::from(vec![1])),
+            ],
+        );
+        assert_eq!(
+            problems(dir.path(), &with_validation(file_spec(&train, all_columns()), &other)),
+            "other, column `age`: holds categories, where training had numbers\n\
+             other, column `is_new`: there is no such column; there are `age`, `job`, `y`"
+        );
+    }
 }

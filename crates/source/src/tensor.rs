@@ -1,14 +1,13 @@
 //! One column that holds the whole input of a network: raw bytes, encoded images, or numbers in
 //! lists. How a file stores it is found out file by file; type and shape are the training file's.
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, LargeBinaryArray};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field};
+use arrow::array::ArrayRef;
 use arrowhop_types::{Dtype, InputSpec, Problems};
 
-use crate::numbers::{Fault, Numbers, cast_exactly, number_type};
+use crate::numbers::{Fault, Numbers};
 use crate::pictures;
 use crate::spec::{elements, shape_text};
+use crate::storage::{Bytes, Storage, declared_shape, inspect};
 use crate::table::{Chunk, Table};
 
 /// How a column becomes `x`.
@@ -18,17 +17,6 @@ pub(crate) struct TensorEncoder {
     pub(crate) column: String,
     /// What it becomes.
     pub(crate) input: InputSpec,
-}
-
-/// How a file stores the column.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Storage {
-    /// JPEG or PNG images.
-    Pictures,
-    /// The elements themselves, one byte each.
-    Bytes,
-    /// Numbers in lists of these lengths.
-    Numbers(Vec<usize>),
 }
 
 impl TensorEncoder {
@@ -48,14 +36,7 @@ impl TensorEncoder {
         let (storage, dtype, stored) = inspect(table, column, row, declared.is_some())?;
         let shape = declared.unwrap_or_else(|| stored.clone());
         check_shape(&storage, &shape, &stored).map_err(wrong)?;
-        Ok(Self {
-            column: column.to_owned(),
-            input: InputSpec {
-                shape,
-                dtype,
-                normalize,
-            },
-        })
+        Ok(Self { column: column.to_owned(), input: InputSpec { shape, dtype, normalize } })
     }
 
     /// How a file stores the column; whether it can become the same input is checked.
@@ -72,9 +53,9 @@ impl TensorEncoder {
                  uint8"
                     .into(),
             )),
-            (Dtype::F32, Dtype::U8) if !is_widened => Err(wrong(
-                "holds bytes, where the training file has numbers".into(),
-            )),
+            (Dtype::F32, Dtype::U8) if !is_widened => {
+                Err(wrong("holds bytes, where the training file has numbers".into()))
+            }
             _ => Ok(storage),
         }
     }
@@ -102,9 +83,7 @@ impl TensorEncoder {
             }
             if bytes.len() != place.len() {
                 let (found, wanted, shape) = (bytes.len(), place.len(), &self.input.shape);
-                return Err(format!(
-                    "has {found} bytes, where shape {shape:?} takes {wanted}"
-                ));
+                return Err(format!("has {found} bytes, where shape {shape:?} takes {wanted}"));
             }
             place.copy_from_slice(bytes);
             Ok(())
@@ -118,14 +97,10 @@ impl TensorEncoder {
         storage: &Storage,
         chunk: Chunk<'_, &mut [f32]>,
     ) -> Result<(), Problems> {
-        let Storage::Numbers(lengths) = storage else {
-            panic!("floats are stored as numbers")
-        };
+        let Storage::Numbers(lengths) = storage else { panic!("floats are stored as numbers") };
         let numbers = self.numbers(table, &chunk.column(&self.column))?;
         self.each(table, chunk, |i, place| {
-            let values = numbers
-                .row_f32(i, lengths)
-                .map_err(|fault| fault.to_string())?;
+            let values = numbers.row_f32(i, lengths).map_err(|fault| fault.to_string())?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let value = values[at];
                 return Err(format!("is not finite: element {at} is {value} as f32"));
@@ -156,61 +131,6 @@ impl TensorEncoder {
     }
 }
 
-/// How a column is stored, the type of its elements, and the shape of the row looked at.
-fn inspect(
-    table: &Table,
-    column: &str,
-    row: u32,
-    has_shape: bool,
-) -> Result<(Storage, Dtype, Vec<usize>), Problems> {
-    let data_type = table.field(column)?.data_type();
-    let in_column = |text: String| Problems::one(table.column_place(column), text);
-    let in_row = |text: String| Problems::one(table.row_place(column, row), text);
-    if let DataType::FixedSizeBinary(length) = data_type {
-        let length = usize::try_from(*length).unwrap_or(0);
-        return Ok((Storage::Bytes, Dtype::U8, vec![length]));
-    }
-    if holds_bytes(data_type) {
-        let first = table.value(column, row)?;
-        let bytes = Bytes::new(&first);
-        let bytes = bytes
-            .value(0)
-            .ok_or_else(|| in_row(Fault::Null.to_string()))?;
-        if pictures::is_picture(bytes) {
-            let shape = pictures::picture_shape(bytes).map_err(in_row)?;
-            return Ok((Storage::Pictures, Dtype::U8, shape.to_vec()));
-        }
-        if has_shape {
-            return Ok((Storage::Bytes, Dtype::U8, vec![bytes.len()]));
-        }
-        let text = "is neither a JPEG nor a PNG image, and its shape is unknown; give `shape` if \
-                    these are the elements";
-        return Err(in_row(text.into()));
-    }
-    let Some(number) = number_type(data_type) else {
-        return Err(in_column(format!(
-            "holds {data_type}; an input column is of bytes, of images, or of numbers in lists"
-        )));
-    };
-    let dtype = if *number == DataType::UInt8 {
-        Dtype::U8
-    } else {
-        Dtype::F32
-    };
-    let first = table.value(column, row)?;
-    if first.is_null(0) {
-        return Err(in_row(Fault::Null.to_string()));
-    }
-    let numbers = Numbers::new(&first, dtype).map_err(|error| in_row(error.to_string()))?;
-    let lengths = numbers.lengths(0);
-    let shape = if lengths.is_empty() {
-        vec![1]
-    } else {
-        lengths.clone()
-    };
-    Ok((Storage::Numbers(lengths), dtype, shape))
-}
-
 /// Whether what is stored has as many elements as the shape; an image must have that very shape.
 fn check_shape(storage: &Storage, shape: &[usize], stored: &[usize]) -> Result<(), String> {
     if elements(stored).is_none() {
@@ -234,87 +154,195 @@ fn check_shape(storage: &Storage, shape: &[usize], stored: &[usize]) -> Result<(
     Ok(())
 }
 
-/// The shape that a field's metadata declares: `shape`, or that of `arrow.fixed_shape_tensor`.
-fn declared_shape(field: &Field) -> Result<Option<Vec<usize>>, String> {
-    let metadata = field.metadata();
-    if let Some(text) = metadata.get("shape") {
-        return serde_json::from_str(text).map(Some).map_err(|_| {
-            format!("has metadata `shape` {text:?}, which is no JSON list of lengths")
-        });
-    }
-    if metadata.get("ARROW:extension:name").map(String::as_str) != Some("arrow.fixed_shape_tensor")
-    {
-        return Ok(None);
-    }
-    let text = metadata
-        .get("ARROW:extension:metadata")
-        .map_or("", String::as_str);
-    let tensor: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-    if tensor.get("permutation").is_some_and(|p| !is_identity(p)) {
-        return Err("is a tensor with permuted axes; store it row-major".into());
-    }
-    serde_json::from_value(tensor["shape"].clone())
-        .map(Some)
-        .map_err(|_| "has tensor metadata without a shape".to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
-fn is_identity(permutation: &serde_json::Value) -> bool {
-    let axes = permutation.as_array().map_or(&[][..], Vec::as_slice);
-    axes.iter()
-        .zip(0_u64..)
-        .all(|(axis, i)| axis.as_u64() == Some(i))
-}
+    use arrow::array::{
+        Array, BinaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, ListArray, StringArray,
+        StructArray,
+    };
+    use arrow::datatypes::{DataType, Field, Float64Type, UInt8Type};
 
-fn holds_bytes(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
-        DataType::Struct(fields) => {
-            let bytes = fields.iter().find(|field| field.name() == "bytes");
-            bytes.is_some_and(|field| {
-                !field.data_type().is_nested() && holds_bytes(field.data_type())
-            })
-        }
-        _ => false,
-    }
-}
+    use super::*;
+    use crate::fixtures::{
+        Row, column, column_with, file_spec, jpeg, png, problems, tensor, train_of,
+        with_validation, write,
+    };
+    use crate::{Inputs, prepare};
 
-/// Rows of bytes, of equal or differing lengths.
-enum Bytes {
-    Fixed(FixedSizeBinaryArray),
-    Varying {
-        values: LargeBinaryArray,
-        nulls: Option<NullBuffer>,
-    },
-}
-
-impl Bytes {
-    /// Views a column that is fixed-size binary, or passed [`holds_bytes`].
-    fn new(column: &ArrayRef) -> Self {
-        if let Some(fixed) = column.as_fixed_size_binary_opt() {
-            return Self::Fixed(fixed.clone());
-        }
-        let values = match column.as_struct_opt() {
-            Some(pair) => pair
-                .column_by_name("bytes")
-                .expect("the column holds bytes")
-                .clone(),
-            None => column.clone(),
-        };
-        let values = cast_exactly(&values, &DataType::LargeBinary).expect("bytes are binary");
-        let values = values.as_binary::<i64>().clone();
-        Self::Varying {
-            values,
-            nulls: column.nulls().cloned(),
-        }
+    fn file(dir: &Path, name: &str, x: impl Array + 'static) -> PathBuf {
+        let y = Int32Array::from_iter_values((0..).take(x.len()));
+        write(dir, name, &[column("x", x), column("y", y)])
     }
 
-    fn value(&self, i: usize) -> Option<&[u8]> {
-        match self {
-            Self::Fixed(values) => values.is_valid(i).then(|| values.value(i)),
-            Self::Varying { values, nulls } => {
-                let is_there = nulls.as_ref().is_none_or(|nulls| nulls.is_valid(i));
-                (is_there && values.is_valid(i)).then(|| values.value(i))
-            }
-        }
+    fn shaped(shape: &[usize]) -> Inputs {
+        Inputs::Tensor { column: "x".into(), shape: Some(shape.to_vec()), normalize: 1.0 }
+    }
+
+    fn prepared(path: &Path, inputs: Inputs) -> (InputSpec, Vec<Row>) {
+        let prepared = prepare(&file_spec(path, inputs)).unwrap();
+        let mut rows = train_of(&prepared);
+        rows.sort_by_key(|(row, ..)| *row);
+        (prepared.data_set.input, rows)
+    }
+
+    #[test]
+    fn bytes_stay_bytes_in_the_shape_declared_given_or_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes =
+            || FixedSizeBinaryArray::try_from_iter([[1_u8, 2, 3, 4], [5, 6, 7, 8]].iter()).unwrap();
+        let y = column("y", Int32Array::from(vec![0, 1]));
+        let declared = column_with("x", bytes(), "shape", "[2,2,1]");
+        let path = write(dir.path(), "declared", &[declared, y]);
+        let (input, rows) = prepared(&path, tensor());
+        assert_eq!((input.shape, input.dtype), (vec![2, 2, 1], Dtype::U8));
+        assert_eq!(rows[1].1, [5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(prepared(&path, shaped(&[1, 4])).0.shape, [1, 4]);
+        assert_eq!(prepared(&file(dir.path(), "bare", bytes()), tensor()).0.shape, [4]);
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, shaped(&[3]))),
+            "declared, column `x`: holds 4 elements per row, where shape [3] takes 3; \
+             give a shape whose product is 4"
+        );
+    }
+
+    #[test]
+    fn raw_bytes_of_differing_lengths_need_a_shape_and_keep_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "raw", BinaryArray::from(vec![&b"abc"[..], b"de", b"fgh"]));
+        assert!(problems(dir.path(), &file_spec(&path, tensor())).contains(
+            "is neither a JPEG nor a PNG image, and its shape is unknown; give `shape` if these \
+             are the elements"
+        ));
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, shaped(&[3]))),
+            "raw, column `x`, row 1: has 2 bytes, where shape [3] takes 3"
+        );
+    }
+
+    #[test]
+    fn images_are_decoded_once_as_height_width_channels() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dark, light) = (png(&[10; 6], [2, 3, 1]), jpeg(&[200; 6], [2, 3, 1]));
+        let images = BinaryArray::from(vec![dark.as_slice(), light.as_slice()]);
+        let (input, rows) = prepared(&file(dir.path(), "images", images), tensor());
+        assert_eq!((input.shape, input.dtype), (vec![2, 3, 1], Dtype::U8));
+        assert_eq!(rows[0].1, [10.0; 6]);
+        assert!(rows[1].1.iter().all(|level| (level - 200.0).abs() <= 2.0), "{:?}", rows[1]);
+    }
+
+    #[test]
+    fn images_in_hugging_face_structs_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = png(&[1, 2, 3, 4, 5, 6], [1, 2, 3]);
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![image.as_slice(); 2]));
+        let path: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; 2]));
+        let pairs = StructArray::from(vec![
+            (Arc::new(Field::new("bytes", DataType::Binary, true)), bytes),
+            (Arc::new(Field::new("path", DataType::Utf8, true)), path),
+        ]);
+        let (input, rows) = prepared(&file(dir.path(), "pairs", pairs), tensor());
+        assert_eq!(input.shape, [1, 2, 3]);
+        assert_eq!(rows[1].1, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn every_image_that_cannot_be_used_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = png(&[10; 6], [2, 3, 1]);
+        let images = BinaryArray::from(vec![
+            Some(good.as_slice()),
+            Some(&png(&[10; 6], [3, 2, 1])),
+            Some(b"GIF89a"),
+            None,
+            Some(&good[..50]),
+        ]);
+        let spec = file_spec(&file(dir.path(), "images", images), tensor());
+        // Whatever the first row used is, the good image's shape is what is wanted.
+        let found = problems(dir.path(), &with_shape(spec));
+        let lines: Vec<_> = found.lines().collect();
+        assert_eq!(
+            lines[..3],
+            [
+                "images, column `x`, row 1: is an image of shape [3, 2, 1], where [2, 3, 1] is \
+                 expected; make all images alike",
+                "images, column `x`, row 2: is neither a JPEG nor a PNG image",
+                "images, column `x`, row 3: is null or holds a null; fill it in or leave the row \
+                 out",
+            ]
+        );
+        assert!(lines[3].starts_with("images, column `x`, row 4: cannot be decoded: "), "{found}");
+        assert_eq!(lines.len(), 4);
+    }
+
+    fn with_shape(mut spec: crate::DataSpec) -> crate::DataSpec {
+        let crate::Origin::Parquet { inputs, .. } = &mut spec.origin else { panic!("no files") };
+        *inputs = shaped(&[2, 3, 1]);
+        spec
+    }
+
+    #[test]
+    fn lists_become_floats_unless_they_are_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let floats = ListArray::from_iter_primitive::<Float64Type, _, _>([
+            Some(vec![Some(0.5), Some(1.5)]),
+            Some(vec![Some(2.5), Some(3.5)]),
+        ]);
+        let (input, rows) = prepared(&file(dir.path(), "floats", floats), tensor());
+        assert_eq!((input.shape, input.dtype), (vec![2], Dtype::F32));
+        assert_eq!(rows[1].1, [2.5, 3.5]);
+        let bytes = ListArray::from_iter_primitive::<UInt8Type, _, _>([
+            Some(vec![Some(1), Some(2)]),
+            Some(vec![Some(3), Some(4)]),
+        ]);
+        let (input, rows) = prepared(&file(dir.path(), "bytes", bytes), shaped(&[2, 1]));
+        assert_eq!((input.shape, input.dtype), (vec![2, 1], Dtype::U8));
+        assert_eq!(rows[0].1, [1.0, 2.0]);
+    }
+
+    #[test]
+    fn rows_that_are_ragged_missing_or_not_finite_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let lists = ListArray::from_iter_primitive::<Float64Type, _, _>([
+            Some(vec![Some(0.0), Some(1.0)]),
+            Some(vec![Some(0.0), Some(1.0), Some(2.0)]),
+            None,
+            Some(vec![Some(0.0), Some(f64::INFINITY)]),
+            Some(vec![Some(1e39), Some(0.0)]),
+        ]);
+        let path = file(dir.path(), "lists", lists);
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, shaped(&[2]))),
+            "lists, column `x`, row 1: is ragged: a list of 3 along axis 0, where 2 are expected\n\
+             lists, column `x`, row 2: is null or holds a null; fill it in or leave the row out\n\
+             lists, column `x`, row 3: is not finite: element 1 is inf as f32\n\
+             lists, column `x`, row 4: is not finite: element 0 is inf as f32"
+        );
+    }
+
+    #[test]
+    fn a_validation_file_must_hold_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = FixedSizeBinaryArray::try_from_iter([[1_u8; 4]].iter()).unwrap();
+        let train = file(dir.path(), "train", bytes);
+        let floats = file(dir.path(), "floats", Float64Array::from(vec![1.0]));
+        assert_eq!(
+            problems(dir.path(), &with_validation(file_spec(&train, tensor()), &floats)),
+            "floats, column `x`: holds 1 elements per row, where shape [4] takes 4; \
+             give a shape whose product is 1"
+        );
+        assert_eq!(
+            problems(dir.path(), &with_validation(file_spec(&floats, tensor()), &train)),
+            "train, column `x`: holds 4 elements per row, where shape [1] takes 1; \
+             give a shape whose product is 4"
+        );
+        let texts = file(dir.path(), "texts", StringArray::from(vec!["a"]));
+        assert_eq!(
+            problems(dir.path(), &file_spec(&texts, tensor())),
+            "texts, column `x`: holds Utf8; an input column is of bytes, of images, or of numbers \
+             in lists"
+        );
     }
 }

@@ -76,6 +76,32 @@ impl Catalog {
             latest(transaction, run, model)
         })
     }
+
+    /// Forgets a model's checkpoints below a version that is itself in the model store. Returns
+    /// their files, below the state directory, which may then be removed.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoSuchRun`], [`CatalogError::NoSuchModel`].
+    pub fn forget_checkpoints(
+        &mut self,
+        run: RunId,
+        model: ModelId,
+        below: Version,
+    ) -> Result<Vec<String>, CatalogError> {
+        self.write("forget checkpoints", |transaction| {
+            models::version(transaction, run, model)?;
+            let forgotten = transaction
+                .prepare_cached(
+                    "DELETE FROM checkpoints WHERE run = ?1 AND model = ?2 AND version < ?3
+                         AND EXISTS (SELECT 1 FROM checkpoints
+                                     WHERE run = ?1 AND model = ?2 AND version = ?3)
+                     RETURNING path",
+                )?
+                .query_map(params![run.0, model.0, below.0], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            Ok(forgotten)
+        })
+    }
 }
 
 /// A model's latest version in the model store.

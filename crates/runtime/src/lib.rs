@@ -1,1 +1,16 @@
-//! placeholder
+//! How a process lives: what it logs, how its actors are asked, how it stops, what a panic does,
+//! where it listens. Every service is built on these; none of them knows what a run is.
+
+mod actors;
+mod ask;
+mod bind;
+mod error;
+pub mod panics;
+mod shutdown;
+pub mod telemetry;
+
+pub use actors::Actors;
+pub use ask::{AskError, ask, tell};
+pub use bind::bind;
+pub use error::RuntimeError;
+pub use shutdown::{Stop, StopSignal};

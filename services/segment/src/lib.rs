@@ -1,1 +1,221 @@
-//! placeholder
+//! A segment host: it keeps shards in memory as Arrow, serves them and its models' states over
+//! Flight, and trains the models that the supervisor sends it. It never decides which model comes
+//! next, and never writes to disk.
+
+mod actors;
+mod control;
+mod error;
+mod join;
+mod opened;
+mod peers;
+mod rows;
+mod stores;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Recipient, SyncArbiter};
+use arrowhop_flight::{ByteBudget, FlightServer, incoming, server_builder};
+use arrowhop_runtime::{Actors, bind};
+use arrowhop_types::{Problems, SegmentId};
+use arrowhop_wire::PROTOCOL;
+use arrowhop_wire::control::SegmentInfo;
+use arrowhop_wire::control::segment_server::SegmentServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::actors::host::Host;
+use crate::actors::shards::Shards;
+use crate::actors::trainer::{Trainer, Work};
+use crate::control::Control;
+pub use crate::error::SegmentError;
+use crate::peers::Peers;
+use crate::stores::{Cache, Models};
+
+/// Connections at a time: the supervisor, the other segments, and clients.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Open streams may outlive the wish to stop by this.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// More slots than this is a mistake.
+const SLOTS_MAX: u32 = 1_024;
+
+/// How a segment is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its number in the cluster.
+    pub segment: SegmentId,
+    /// Where it listens, as `host:port`; port 0 for any.
+    pub listen: String,
+    /// Where others reach it, as `host` or `host:port`; by default where it listens.
+    pub advertise: Option<String>,
+    /// How many models it trains at once, each on one thread.
+    pub slots: u32,
+    /// The supervisor's location, such as `grpc://10.0.0.1:7400`.
+    pub supervisor: String,
+    /// Bytes for shards.
+    pub cache_memory: u64,
+    /// Bytes for models in training, all slots together.
+    pub model_memory: u64,
+}
+
+/// A segment that is running.
+pub struct Running {
+    /// Where it is reached.
+    pub uri: String,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<Result<(), SegmentError>>,
+}
+
+/// Where the actors are told what; everything but the actors' insides.
+struct Started {
+    cache: Cache,
+    models: Models,
+    control: Control,
+    attached: Recipient<actors::host::IsAttached>,
+}
+
+/// Starts a segment: its actors on `actors`, its services on the current tokio runtime.
+///
+/// # Errors
+/// All problems of the settings; or why it cannot listen.
+pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, SegmentError> {
+    let settings = check(settings)?;
+    let (listener, address) = bind(&settings.listen).await?;
+    let uri = location(settings.advertise.as_deref(), address);
+    let started = start_actors(&settings, actors).await;
+    let info = SegmentInfo {
+        segment: settings.segment.0,
+        uri: uri.clone(),
+        slots: settings.slots,
+        model_memory_bytes: settings.model_memory,
+        protocol: PROTOCOL,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let attached = started.attached.clone();
+    let serving = tokio::spawn(serve(listener, uri.clone(), started, stopped.clone()));
+    tokio::spawn(join::stay_joined(settings.supervisor, info, attached, stopped));
+    Ok(Running { uri, stop, serving })
+}
+
+impl Running {
+    /// Stops serving; open streams are cut after two seconds.
+    ///
+    /// # Errors
+    /// When serving had broken off.
+    pub async fn stop(self) -> Result<(), SegmentError> {
+        self.stop.send_replace(true);
+        let serving = self.serving;
+        let cut = serving.abort_handle();
+        match tokio::time::timeout(GOODBYE, serving).await {
+            Ok(served) => served.expect("the server task does not panic"),
+            Err(_) => {
+                cut.abort();
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until serving ends.
+    ///
+    /// # Errors
+    /// When serving broke off.
+    pub async fn ended(&mut self) -> Result<(), SegmentError> {
+        (&mut self.serving).await.expect("the server task does not panic")
+    }
+}
+
+fn check(settings: Settings) -> Result<Settings, SegmentError> {
+    let mut problems = Problems::new();
+    if settings.slots == 0 || settings.slots > SLOTS_MAX {
+        let text = format!("{} is not from 1 to {SLOTS_MAX}", settings.slots);
+        problems.push("slots", text);
+    }
+    for (name, bytes) in
+        [("cache_memory", settings.cache_memory), ("model_memory", settings.model_memory)]
+    {
+        if bytes == 0 {
+            problems.push(name, "must be more than 0 bytes");
+        }
+    }
+    problems.or(settings).map_err(SegmentError::Settings)
+}
+
+/// Where others reach this host: as advertised, with the actual port where none is named.
+fn location(advertise: Option<&str>, address: SocketAddr) -> String {
+    match advertise {
+        None => format!("grpc://{address}"),
+        Some(host) if host.contains(':') => format!("grpc://{host}"),
+        Some(host) => format!("grpc://{host}:{}", address.port()),
+    }
+}
+
+async fn start_actors(settings: &Settings, actors: &Actors) -> Started {
+    let peers = Peers::new(tokio::runtime::Handle::current(), settings.model_memory);
+    let (slots, model_memory) = (settings.slots, settings.model_memory);
+    let budget = ByteBudget::new(settings.cache_memory);
+    actors
+        .start(move || {
+            let shards = Shards::default().start();
+            let new_trainer = || -> Recipient<Work> {
+                SyncArbiter::start(1, Trainer::default).recipient()
+            };
+            let finder = shards.clone().recipient();
+            let host = Host::new(slots, Box::new(new_trainer), finder, peers, model_memory).start();
+            Started {
+                cache: Cache {
+                    budget,
+                    list: shards.clone().recipient(),
+                    find: shards.clone().recipient(),
+                    keep: shards.clone().recipient(),
+                    drop: shards.recipient(),
+                },
+                models: Models { list: host.clone().recipient(), find: host.clone().recipient() },
+                control: Control {
+                    attach: host.clone().recipient(),
+                    detach: host.clone().recipient(),
+                    obey: host.clone().recipient(),
+                },
+                attached: host.recipient(),
+            }
+        })
+        .await
+}
+
+async fn serve(
+    listener: TcpListener,
+    uri: String,
+    started: Started,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), SegmentError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SegmentServer<Control>>().await;
+    let flight = FlightServer::new(Arc::new(started.cache), Arc::new(started.models), uri);
+    let control = SegmentServer::new(started.control)
+        .max_decoding_message_size(arrowhop_flight::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(arrowhop_flight::MESSAGE_BYTES_MAX);
+    server_builder()
+        .add_service(health_service)
+        .add_service(flight.into_service())
+        .add_service(control)
+        .serve_with_incoming_shutdown(incoming(listener, CONNECTIONS_MAX), async move {
+            // A closed channel means that the owner is gone, which is a reason to stop, too.
+            drop(stopped.wait_for(|stopped| *stopped).await);
+        })
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_reached_where_it_says() {
+        let address = "127.0.0.1:7410".parse().unwrap();
+        assert_eq!(location(None, address), "grpc://127.0.0.1:7410");
+        assert_eq!(location(Some("node7"), address), "grpc://node7:7410");
+        assert_eq!(location(Some("node7:80"), address), "grpc://node7:80");
+    }
+}

@@ -1,1 +1,156 @@
-//! placeholder
+//! The supervisor: it owns runs, the schedule and the hop log, and sends models from segment to
+//! segment. It holds no data and no weights; states pass through its archive only on their way to
+//! the model store, in the background.
+
+mod actors;
+mod error;
+mod front;
+mod lock;
+mod run;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context};
+use arrowhop_catalog::Catalog;
+use arrowhop_flight::{
+    FlightServer, MESSAGE_BYTES_MAX, MemoryShards, incoming, server_builder,
+};
+use arrowhop_runtime::{Actors, bind};
+use arrowhop_wire::control::supervisor_server::SupervisorServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::actors::archive::Archive;
+pub use crate::actors::archive::Store;
+use crate::actors::hopper::{Hopper, UseArchive};
+pub use crate::error::SupervisorError;
+use crate::front::Front;
+
+/// Connections at a time: segments and clients.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Open streams may outlive the wish to stop by this.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How a supervisor is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens, as `host:port`; port 0 for any.
+    pub listen: String,
+    /// Where others reach it, as `host` or `host:port`; by default where it listens.
+    pub advertise: Option<String>,
+    /// Catalog and model store.
+    pub state: PathBuf,
+}
+
+/// A supervisor that is running.
+pub struct Running {
+    /// Where it is reached.
+    pub uri: String,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<Result<(), SupervisorError>>,
+}
+
+/// Starts a supervisor: its actors on `actors`, its services on the current tokio runtime.
+///
+/// # Errors
+/// When the catalog cannot be opened or the address not listened on.
+pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, SupervisorError> {
+    let (listener, address) = bind(&settings.listen).await?;
+    let uri = match &settings.advertise {
+        None => format!("grpc://{address}"),
+        Some(host) if host.contains(':') => format!("grpc://{host}"),
+        Some(host) => format!("grpc://{host}:{}", address.port()),
+    };
+    let catalog = Catalog::open(&settings.state)?;
+    let store = Store::new(&settings.state);
+    let front = start_actors(&settings, catalog, store.clone(), &uri, actors).await;
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(serve(listener, uri.clone(), front, store, stopped));
+    Ok(Running { uri, stop, serving })
+}
+
+impl Running {
+    /// Stops serving; open streams are cut after two seconds.
+    ///
+    /// # Errors
+    /// When serving had broken off.
+    pub async fn stop(self) -> Result<(), SupervisorError> {
+        self.stop.send_replace(true);
+        let serving = self.serving;
+        let cut = serving.abort_handle();
+        match tokio::time::timeout(GOODBYE, serving).await {
+            Ok(served) => served.expect("the server task does not panic"),
+            Err(_) => {
+                cut.abort();
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until serving ends.
+    ///
+    /// # Errors
+    /// When serving broke off.
+    pub async fn ended(&mut self) -> Result<(), SupervisorError> {
+        (&mut self.serving).await.expect("the server task does not panic")
+    }
+}
+
+async fn start_actors(
+    settings: &Settings,
+    catalog: Catalog,
+    store: Store,
+    uri: &str,
+    actors: &Actors,
+) -> Front {
+    let runtime = tokio::runtime::Handle::current();
+    let (state, uri) = (settings.state.clone(), uri.to_owned());
+    actors
+        .start(move || {
+            let hopper = Hopper::create(|ctx: &mut Context<Hopper>| {
+                let kept = ctx.address().recipient();
+                let archive = Archive::new(store, runtime.clone(), kept).start();
+                ctx.notify(UseArchive(archive.clone().recipient(), archive.recipient()));
+                Hopper::new(catalog, uri, runtime)
+            });
+            Front {
+                state,
+                join: hopper.clone().recipient(),
+                segments: hopper.clone().recipient(),
+                submit: hopper.clone().recipient(),
+                resume: hopper.clone().recipient(),
+                watch: hopper.clone().recipient(),
+                stop: hopper.recipient(),
+            }
+        })
+        .await
+}
+
+async fn serve(
+    listener: TcpListener,
+    uri: String,
+    front: Front,
+    store: Store,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), SupervisorError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SupervisorServer<Front>>().await;
+    // It keeps no shards: a store without room.
+    let flight = FlightServer::new(Arc::new(MemoryShards::new(0)), Arc::new(store), uri);
+    let front = SupervisorServer::new(front)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    server_builder()
+        .add_service(health_service)
+        .add_service(flight.into_service())
+        .add_service(front)
+        .serve_with_incoming_shutdown(incoming(listener, CONNECTIONS_MAX), async move {
+            // A closed channel means that the owner is gone, which is a reason to stop, too.
+            drop(stopped.wait_for(|stopped| *stopped).await);
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! What can go wrong while a process starts.
+
+use std::io;
+
+use arrowhop_types::{Classify, ErrorClass};
+
+/// A process cannot start as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The log filter is not one.
+    #[error(
+        "{variable} is {text:?}, which is not a log filter; \
+         write a level like `debug`, or `target=level` pairs with commas between"
+    )]
+    LogFilter {
+        /// The environment variable.
+        variable: &'static str,
+        /// Its value.
+        text: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The address cannot be listened on.
+    #[error("listen on {address}; give a free port of this host, or port 0 for any")]
+    Bind {
+        /// The address asked for.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The process cannot be told of signals.
+    #[error("listen for {signal}")]
+    Signal {
+        /// The signal.
+        signal: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Classify for RuntimeError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::LogFilter { .. } => ErrorClass::Invalid,
+            Self::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => ErrorClass::Conflict,
+                io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::PermissionDenied => ErrorClass::Invalid,
+                _ => ErrorClass::Unavailable,
+            },
+            Self::Signal { .. } => ErrorClass::Bug,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Gets a segment ready for a run: finds its shards, checks its models, and says everything that
+//! stands in the way at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Recipient;
+use arrowhop_flight::{CachedShard, ShardTicket};
+use arrowhop_network::NetworkSpec;
+use arrowhop_runtime::ask;
+use arrowhop_train::{Footprint, Task};
+use arrowhop_types::{ModelId, Part, Problems, RunSpec, ShardId, TrainMetrics};
+
+use crate::actors::host::AbortFlag;
+use crate::actors::shards::FindShard;
+use crate::rows::ShardData;
+
+const FIND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A run that is open on this segment.
+pub(crate) struct OpenedRun {
+    pub(crate) tasks: BTreeMap<ModelId, Arc<Task>>,
+    pub(crate) shards: BTreeMap<ShardId, ShardData>,
+    pub(crate) evaluates_training: bool,
+    pub(crate) abort: AbortFlag,
+}
+
+/// Opens a run whose `shards` must be here and whose models may take `slot_memory` bytes each.
+pub(crate) async fn open(
+    spec: RunSpec,
+    shards: Vec<ShardId>,
+    finder: Recipient<FindShard>,
+    slot_memory: u64,
+) -> Result<OpenedRun, Problems> {
+    let mut problems = Problems::new();
+    let mut found = BTreeMap::new();
+    for shard in shards {
+        match find(&spec, shard, &finder).await {
+            Ok(data) => {
+                found.insert(shard, data);
+            }
+            Err(missing) => problems.extend("", &missing),
+        }
+    }
+    let tasks = tasks(&spec, slot_memory, &mut problems);
+    problems.or(OpenedRun {
+        tasks,
+        shards: found,
+        evaluates_training: spec.train_metrics == TrainMetrics::Evaluate,
+        abort: AbortFlag::default(),
+    })
+}
+
+async fn find(
+    spec: &RunSpec,
+    shard: ShardId,
+    finder: &Recipient<FindShard>,
+) -> Result<ShardData, Problems> {
+    let info = spec.data.shards.iter().find(|info| info.shard == shard);
+    let info = info.ok_or_else(|| {
+        Problems::one(format!("shard {shard}"), "the data set has no such shard")
+    })?;
+    let part = async |part: Part, rows: u64| -> Result<Arc<CachedShard>, Problems> {
+        let place = format!("shard {shard} ({})", part.name());
+        let ticket = ShardTicket { data_set: spec.data.id, shard, part };
+        let cached = match ask(finder, FindShard(ticket), FIND_TIMEOUT).await {
+            Ok(Ok(cached)) => cached,
+            Ok(Err(error)) => return Err(Problems::one(place, error.to_string())),
+            Err(error) => return Err(Problems::one(place, error.to_string())),
+        };
+        if cached.rows() != rows {
+            let text = format!("has {} rows instead of {rows}; put it again", cached.rows());
+            return Err(Problems::one(place, text));
+        }
+        Ok(cached)
+    };
+    let train = part(Part::Train, info.train_rows).await?;
+    let validation = match info.validation_rows {
+        0 => None,
+        rows => Some(part(Part::Validation, rows).await?),
+    };
+    Ok(ShardData { train, validation })
+}
+
+/// Every model's task, checked: its network, its parameters, its memory.
+fn tasks(
+    spec: &RunSpec,
+    slot_memory: u64,
+    problems: &mut Problems,
+) -> BTreeMap<ModelId, Arc<Task>> {
+    let mut networks = BTreeMap::new();
+    for architecture in &spec.architectures {
+        match NetworkSpec::parse(&architecture.keras_json) {
+            Ok(network) => {
+                networks.insert(architecture.name.as_str(), network);
+            }
+            Err(found) => problems.extend(&format!("{}: ", architecture.name), &found),
+        }
+    }
+    let mut tasks = BTreeMap::new();
+    for (model, config) in spec.models() {
+        let Some(network) = networks.get(config.architecture.as_str()) else {
+            let text = format!("its architecture {} is not in the run", config.architecture);
+            problems.push(format!("model {model}"), text);
+            continue;
+        };
+        let task = Task::new(
+            network.clone(),
+            config.clone(),
+            spec.data.input.clone(),
+            spec.data.target.clone(),
+            spec.seed,
+            model,
+            spec.reset_optimizer_each_visit,
+        );
+        match task {
+            Ok(task) => {
+                let footprint = Footprint::of(&task);
+                if footprint.bytes() > slot_memory {
+                    let text = format!(
+                        "needs {} bytes, but a slot here has {slot_memory}; use smaller batches, \
+                         a smaller network, fewer slots or more --model-memory",
+                        footprint.bytes()
+                    );
+                    problems.push(format!("model {model}"), text);
+                }
+                tasks.insert(model, Arc::new(task));
+            }
+            Err(found) => problems.extend(&format!("model {model}: "), &found),
+        }
+    }
+    tasks
+}

@@ -1,0 +1,63 @@
+//! From the Arrow cache to the trainer's view of rows: the same memory, never copied.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, FixedSizeListArray, Float32Array, Int32Array, UInt8Array};
+use arrow::record_batch::RecordBatch;
+use arrowhop_flight::CachedShard;
+use arrowhop_train::{InputChunks, Rows, TargetChunks, Task};
+use arrowhop_types::{Dtype, Problems, Target};
+
+/// One shard's parts, as a run uses them. Holding it keeps them in memory.
+#[derive(Clone)]
+pub(crate) struct ShardData {
+    pub(crate) train: Arc<CachedShard>,
+    pub(crate) validation: Option<Arc<CachedShard>>,
+}
+
+/// A part's rows as the trainer reads them.
+pub(crate) fn rows<'a>(task: &Task, part: &'a CachedShard) -> Result<Rows<'a>, Problems> {
+    let batches: Vec<&RecordBatch> = part.batches().iter().map(|batch| &batch.batch).collect();
+    let inputs = match task.input().dtype {
+        Dtype::U8 => InputChunks::U8(elements::<UInt8Array, _>(&batches, "x", |a| a.values())?),
+        Dtype::F32 => InputChunks::F32(elements::<Float32Array, _>(&batches, "x", |a| a.values())?),
+    };
+    let targets = match task.target() {
+        Target::Classes(_) => {
+            let classes = batches.iter().map(|batch| {
+                let y = column::<Int32Array>(batch, "y")?;
+                Ok::<&[i32], Problems>(y.values())
+            });
+            TargetChunks::Classes(classes.collect::<Result<_, _>>()?)
+        }
+        Target::Values(_) => {
+            TargetChunks::Values(elements::<Float32Array, _>(&batches, "y", |a| a.values())?)
+        }
+    };
+    Rows::new(task, inputs, targets)
+}
+
+/// The values of a fixed-size-list column, batch by batch.
+fn elements<'a, A: Array + 'static, T>(
+    batches: &[&'a RecordBatch],
+    name: &str,
+    values: impl Fn(&'a A) -> &'a [T],
+) -> Result<Vec<&'a [T]>, Problems> {
+    let chunk = |batch: &&'a RecordBatch| {
+        let list = column::<FixedSizeListArray>(batch, name)?;
+        let items = list.values().as_any().downcast_ref::<A>();
+        let items = items.ok_or_else(|| {
+            Problems::one(name, format!("holds {}, which the task does not", list.value_type()))
+        })?;
+        Ok(values(items))
+    };
+    batches.iter().map(chunk).collect()
+}
+
+fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A, Problems> {
+    let column = batch.column_by_name(name);
+    let column = column.ok_or_else(|| Problems::one(name, "the shard has no such column"))?;
+    column.as_any().downcast_ref().ok_or_else(|| {
+        Problems::one(name, format!("is {}, which the task does not read", column.data_type()))
+    })
+}

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::sync::mpsc;
 use std::thread;
@@ -61,7 +61,7 @@ pub fn install(uncontained: Uncontained) {
         let message = PanicMessage {
             thread: thread_name(),
             location: info.location().map(ToString::to_string),
-            text: text(payload(info)),
+            text: text(info.payload()),
         };
         if is_contained() {
             log(&message, false);
@@ -118,10 +118,6 @@ fn log(message: &PanicMessage, is_fatal: bool) {
 
 fn thread_name() -> String {
     thread::current().name().unwrap_or_default().to_owned()
-}
-
-fn payload<'a>(info: &'a PanicHookInfo<'_>) -> &'a (dyn Any + Send) {
-    info.payload()
 }
 
 /// A panic's words: `panic!` gives a text, anything else has none.
@@ -184,6 +180,7 @@ mod tests {
         );
         assert!(record.location.unwrap().starts_with(&format!("{}:", file!())));
         assert!(recorded.try_recv().is_err(), "the contained panic was recorded");
+        drop(panic::take_hook());
     }
 
     #[test]

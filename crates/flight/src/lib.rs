@@ -1,1 +1,41 @@
-//! placeholder
+//! The data plane. Shards are cached once as Arrow and served as they lie in memory; models' states
+//! are pulled from host to host; both are ordinary Arrow Flight streams that any client can read.
+//!
+//! ```text
+//!            FlightPeer ── DoPut ─────────▶ FlightFront ─▶ tonic ─▶ receive ─▶ ShardStore
+//!  (segment, supervisor, ── DoGet ────────▶     │ the bytes of a CachedShard or a StateBytes,
+//!   pyarrow, ADBC, …)    ◀─────────────────────┘ uncopied, from the stores into the socket
+//! ```
+//!
+//! This crate owns streams and their limits. It never decides what is kept, what is dropped or who
+//! pulls what: that is for the implementors of [`ShardStore`] and [`ModelStore`].
+
+mod budget;
+mod columns;
+mod decode;
+mod encode;
+mod error;
+mod front;
+mod info;
+mod memory;
+mod peer;
+mod server;
+mod shard;
+mod state;
+mod store;
+mod transport;
+
+pub use arrowhop_wire::tickets::{
+    ModelTicket, PutReceipt, ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard,
+};
+pub use budget::{ByteBudget, Reservation};
+pub use error::FlightError;
+pub use front::FlightFront;
+pub use info::PartListing;
+pub use memory::{MemoryModels, MemoryShards};
+pub use peer::FlightPeer;
+pub use server::FlightServer;
+pub use shard::{CachedBatch, CachedShard, ReceiveLimits};
+pub use state::StateBytes;
+pub use store::{ModelStore, ShardListing, ShardStore};
+pub use transport::{Connection, MESSAGE_BYTES_MAX, connect, incoming, server_builder};

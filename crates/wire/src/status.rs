@@ -28,11 +28,7 @@ const TABLE: [(ErrorClass, Code); 6] = [
 #[must_use]
 pub fn status_of(error: &(impl Classify + Error)) -> Status {
     let class = error.class();
-    let code = TABLE
-        .iter()
-        .find(|row| row.0 == class)
-        .expect("TABLE has every class")
-        .1;
+    let code = TABLE.iter().find(|row| row.0 == class).expect("TABLE has every class").1;
     let mut metadata = MetadataMap::new();
     metadata.insert(CLASS_KEY, MetadataValue::from_static(class.name()));
     Status::with_metadata(code, chain(error), metadata)
@@ -41,10 +37,7 @@ pub fn status_of(error: &(impl Classify + Error)) -> Status {
 /// The class of a status: what its sender said, else what its code means.
 #[must_use]
 pub fn class_of(status: &Status) -> ErrorClass {
-    let said = status
-        .metadata()
-        .get(CLASS_KEY)
-        .and_then(|value| value.to_str().ok());
+    let said = status.metadata().get(CLASS_KEY).and_then(|value| value.to_str().ok());
     TABLE
         .iter()
         .find(|(class, _)| said == Some(class.name()))
@@ -72,7 +65,7 @@ fn class_of_code(code: Code) -> ErrorClass {
 
 /// `error` and its sources, outermost first. A source that the text before it already ends with
 /// is not said twice: not every library keeps its sources out of its texts.
-fn chain(error: &impl Error) -> String {
+pub fn chain(error: &impl Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -114,12 +107,7 @@ mod tests {
     }
 
     fn outer(class: ErrorClass, cause: &str) -> Outer {
-        Outer {
-            class,
-            source: Middle {
-                source: std::io::Error::other(cause.to_owned()),
-            },
-        }
+        Outer { class, source: Middle { source: std::io::Error::other(cause.to_owned()) } }
     }
 
     #[test]
@@ -127,10 +115,7 @@ mod tests {
         for (class, code) in TABLE {
             let status = status_of(&outer(class, "connection reset"));
             assert_eq!(status.code(), code);
-            assert_eq!(
-                status.message(),
-                "start visit 7: read shard 3: connection reset"
-            );
+            assert_eq!(status.message(), "start visit 7: read shard 3: connection reset");
             assert_eq!(class_of(&status), class);
             assert_eq!(class_of(&Status::new(code, "from a foreign server")), class);
         }
@@ -140,13 +125,9 @@ mod tests {
     fn the_metadata_outranks_the_code() {
         let mut status = Status::new(Code::Unknown, "");
         assert_eq!(class_of(&status), ErrorClass::Unavailable);
-        status
-            .metadata_mut()
-            .insert(CLASS_KEY, MetadataValue::from_static("conflict"));
+        status.metadata_mut().insert(CLASS_KEY, MetadataValue::from_static("conflict"));
         assert_eq!(class_of(&status), ErrorClass::Conflict);
-        status
-            .metadata_mut()
-            .insert(CLASS_KEY, MetadataValue::from_static("nonsense"));
+        status.metadata_mut().insert(CLASS_KEY, MetadataValue::from_static("nonsense"));
         assert_eq!(class_of(&status), ErrorClass::Unavailable);
     }
 

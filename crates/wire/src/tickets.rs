@@ -83,11 +83,7 @@ impl Ticket {
             Self::Shard(shard) => proto::ticket::What::Shard(shard.into()),
             Self::Model(model) => proto::ticket::What::Model(model.into()),
         };
-        proto::Ticket {
-            format: FORMAT,
-            what: Some(what),
-        }
-        .encode_to_vec()
+        proto::Ticket { format: FORMAT, what: Some(what) }.encode_to_vec()
     }
 }
 
@@ -126,19 +122,14 @@ impl TryFrom<&[u8]> for ShardHeader {
     fn try_from(bytes: &[u8]) -> Result<Self, Problems> {
         let header: proto::ShardHeader = decode("shard header", bytes)?;
         check_format("shard header.format", header.format)?;
-        let shard = header
-            .shard
-            .ok_or_else(|| Problems::one("shard header", "lacks a shard"))?;
+        let shard = header.shard.ok_or_else(|| Problems::one("shard header", "lacks a shard"))?;
         let mut problems = Problems::new();
         if header.name.is_empty() || header.name.len() > NAME_BYTES_MAX {
             let text = format!("has {} bytes, not 1 to {NAME_BYTES_MAX}", header.name.len());
             problems.push("shard header.name", text);
         }
         if header.rows == 0 {
-            problems.push(
-                "shard header.rows",
-                "is 0: a shard that is put has at least one row",
-            );
+            problems.push("shard header.rows", "is 0: a shard that is put has at least one row");
         }
         let header = Self {
             shard: shard.try_into()?,
@@ -154,11 +145,7 @@ impl PutReceipt {
     /// Its bytes in a Flight put result.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        proto::PutReceipt {
-            rows: self.rows,
-            bytes: self.bytes,
-        }
-        .encode_to_vec()
+        proto::PutReceipt { rows: self.rows, bytes: self.bytes }.encode_to_vec()
     }
 }
 
@@ -167,10 +154,7 @@ impl TryFrom<&[u8]> for PutReceipt {
 
     fn try_from(bytes: &[u8]) -> Result<Self, Problems> {
         let receipt: proto::PutReceipt = decode("put receipt", bytes)?;
-        Ok(Self {
-            rows: receipt.rows,
-            bytes: receipt.bytes,
-        })
+        Ok(Self { rows: receipt.rows, bytes: receipt.bytes })
     }
 }
 
@@ -180,11 +164,7 @@ impl From<ShardTicket> for proto::Shard {
             Part::Train => proto::Part::Train,
             Part::Validation => proto::Part::Validation,
         };
-        Self {
-            data_set: ticket.data_set.0.0.to_vec(),
-            shard: ticket.shard.0,
-            part: part.into(),
-        }
+        Self { data_set: ticket.data_set.0.0.to_vec(), shard: ticket.shard.0, part: part.into() }
     }
 }
 
@@ -201,31 +181,19 @@ impl TryFrom<proto::Shard> for ShardTicket {
             }
         };
         let data_set = DataSetId(digest("shard.data_set", &shard.data_set)?);
-        Ok(Self {
-            data_set,
-            shard: ShardId(shard.shard),
-            part,
-        })
+        Ok(Self { data_set, shard: ShardId(shard.shard), part })
     }
 }
 
 impl From<ModelTicket> for proto::Model {
     fn from(ticket: ModelTicket) -> Self {
-        Self {
-            run: ticket.run.0,
-            model: ticket.model.0,
-            version: ticket.version.0,
-        }
+        Self { run: ticket.run.0, model: ticket.model.0, version: ticket.version.0 }
     }
 }
 
 impl From<proto::Model> for ModelTicket {
     fn from(model: proto::Model) -> Self {
-        Self {
-            run: RunId(model.run),
-            model: ModelId(model.model),
-            version: Version(model.version),
-        }
+        Self { run: RunId(model.run), model: ModelId(model.model), version: Version(model.version) }
     }
 }
 
@@ -236,10 +204,7 @@ fn decode<M: Message + Default>(what: &str, bytes: &[u8]) -> Result<M, Problems>
         return Err(Problems::one(what, text));
     }
     M::decode(bytes).map_err(|error| {
-        Problems::one(
-            what,
-            format!("is not as schemas/tickets.proto says: {error}"),
-        )
+        Problems::one(what, format!("is not as schemas/tickets.proto says: {error}"))
     })
 }
 
@@ -271,71 +236,39 @@ mod tests {
     }
 
     fn header(name: &str) -> ShardHeader {
-        ShardHeader {
-            shard: shard_ticket(),
-            name: name.into(),
-            rows: 10,
-            bytes: 5_000,
-        }
+        ShardHeader { shard: shard_ticket(), name: name.into(), rows: 10, bytes: 5_000 }
     }
 
     #[test]
     fn tickets_go_there_and_back() {
-        let model = ModelTicket {
-            run: RunId(1),
-            model: ModelId(16),
-            version: Version(u64::MAX),
-        };
+        let model = ModelTicket { run: RunId(1), model: ModelId(16), version: Version(u64::MAX) };
         for ticket in [Ticket::Shard(shard_ticket()), Ticket::Model(model)] {
             assert_eq!(Ticket::try_from(ticket.encode().as_slice()), Ok(ticket));
         }
         let header = header("cifar10");
-        assert_eq!(
-            ShardHeader::try_from(header.encode().as_slice()),
-            Ok(header)
-        );
-        let receipt = PutReceipt {
-            rows: 10,
-            bytes: 4_999,
-        };
-        assert_eq!(
-            PutReceipt::try_from(receipt.encode().as_slice()),
-            Ok(receipt)
-        );
+        assert_eq!(ShardHeader::try_from(header.encode().as_slice()), Ok(header));
+        let receipt = PutReceipt { rows: 10, bytes: 4_999 };
+        assert_eq!(PutReceipt::try_from(receipt.encode().as_slice()), Ok(receipt));
     }
 
     #[test]
     fn what_a_ticket_lacks_is_named() {
         let refusal = |ticket: proto::Ticket| {
-            Ticket::try_from(ticket.encode_to_vec().as_slice())
-                .unwrap_err()
-                .to_string()
+            Ticket::try_from(ticket.encode_to_vec().as_slice()).unwrap_err().to_string()
         };
         let shard = proto::Shard::from(shard_ticket());
         let what = |shard| Some(proto::ticket::What::Shard(shard));
         assert_eq!(
-            refusal(proto::Ticket {
-                format: 2,
-                what: what(shard.clone())
-            }),
+            refusal(proto::Ticket { format: 2, what: what(shard.clone()) }),
             "ticket.format: is 2, but only 1 is understood; use the same release"
         );
         assert_eq!(
-            refusal(proto::Ticket {
-                format: FORMAT,
-                what: None
-            }),
+            refusal(proto::Ticket { format: FORMAT, what: None }),
             "ticket: names neither a shard nor a model"
         );
-        let unnamed = proto::Shard {
-            data_set: vec![7; 31],
-            ..shard.clone()
-        };
+        let unnamed = proto::Shard { data_set: vec![7; 31], ..shard.clone() };
         assert_eq!(
-            refusal(proto::Ticket {
-                format: FORMAT,
-                what: what(unnamed)
-            }),
+            refusal(proto::Ticket { format: FORMAT, what: what(unnamed) }),
             "shard.data_set: has 31 bytes instead of 32"
         );
         assert_eq!(
@@ -350,25 +283,12 @@ mod tests {
     #[test]
     fn an_oversized_ticket_is_refused_unread() {
         let refusal = Ticket::try_from([0xff; TICKET_BYTES_MAX + 1].as_slice()).unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            "ticket: has 1025 bytes, more than 1024"
-        );
+        assert_eq!(refusal.to_string(), "ticket: has 1025 bytes, more than 1024");
     }
 
     #[test]
     fn a_header_reports_all_its_problems() {
-        let bad = ShardHeader {
-            rows: 0,
-            ..header("")
-        }
-        .encode();
-        assert_eq!(
-            ShardHeader::try_from(bad.as_slice())
-                .unwrap_err()
-                .iter()
-                .count(),
-            2
-        );
+        let bad = ShardHeader { rows: 0, ..header("") }.encode();
+        assert_eq!(ShardHeader::try_from(bad.as_slice()).unwrap_err().iter().count(), 2);
     }
 }

@@ -46,12 +46,9 @@ impl TryFrom<&[String]> for PartPath {
             .into_iter()
             .find(|known| known.name() == part)
             .ok_or_else(|| {
-                Problems::one("descriptor.path[1]", "is neither train nor validation")
-            })?;
-        Ok(Self {
-            data_set: data_set.as_str().try_into()?,
-            part,
-        })
+            Problems::one("descriptor.path[1]", "is neither train nor validation")
+        })?;
+        Ok(Self { data_set: data_set.as_str().try_into()?, part })
     }
 }
 
@@ -63,10 +60,9 @@ impl TryFrom<&str> for DataSetName {
             let problem = format!("has {} bytes, not 1 to {NAME_BYTES_MAX}", text.len());
             return Err(Problems::one("data set", problem));
         }
-        Ok(text.parse().map_or_else(
-            |_| Self::Name(text.to_owned()),
-            |digest| Self::Id(DataSetId(digest)),
-        ))
+        Ok(text
+            .parse()
+            .map_or_else(|_| Self::Name(text.to_owned()), |digest| Self::Id(DataSetId(digest))))
     }
 }
 
@@ -80,10 +76,7 @@ mod tests {
     fn a_path_names_a_data_set_by_id_or_by_name() {
         let id = DataSetName::Id(DataSetId(Digest([0xab; 32])));
         for data_set in [id, DataSetName::Name("cifar10".into())] {
-            let path = PartPath {
-                data_set,
-                part: Part::Validation,
-            };
+            let path = PartPath { data_set, part: Part::Validation };
             assert_eq!(PartPath::try_from(path.to_path().as_slice()), Ok(path));
         }
     }
@@ -94,17 +87,8 @@ mod tests {
             let path: Vec<String> = path.iter().map(ToString::to_string).collect();
             PartPath::try_from(path.as_slice()).unwrap_err().to_string()
         };
-        assert_eq!(
-            refusal(&["a"]),
-            "descriptor.path: has 1 elements, not a data set and a part"
-        );
-        assert_eq!(
-            refusal(&["a", "b"]),
-            "descriptor.path[1]: is neither train nor validation"
-        );
-        assert_eq!(
-            refusal(&["", "train"]),
-            "data set: has 0 bytes, not 1 to 256"
-        );
+        assert_eq!(refusal(&["a"]), "descriptor.path: has 1 elements, not a data set and a part");
+        assert_eq!(refusal(&["a", "b"]), "descriptor.path[1]: is neither train nor validation");
+        assert_eq!(refusal(&["", "train"]), "data set: has 0 bytes, not 1 to 256");
     }
 }

@@ -53,10 +53,7 @@ impl DropDataSet {
     /// Its bytes in a Flight action.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        proto::DropDataSet {
-            data_set: self.data_set.0.0.to_vec(),
-        }
-        .encode_to_vec()
+        proto::DropDataSet { data_set: self.data_set.0.0.to_vec() }.encode_to_vec()
     }
 }
 
@@ -117,16 +114,9 @@ impl TryFrom<proto::StoredShard> for StoredShard {
     type Error = Problems;
 
     fn try_from(stored: proto::StoredShard) -> Result<Self, Problems> {
-        let shard = stored
-            .shard
-            .ok_or_else(|| Problems::one("status.shards", "lack a shard"))?;
+        let shard = stored.shard.ok_or_else(|| Problems::one("status.shards", "lack a shard"))?;
         let shard = shard.try_into()?;
-        Ok(Self {
-            shard,
-            name: stored.name,
-            rows: stored.rows,
-            bytes: stored.bytes,
-        })
+        Ok(Self { shard, name: stored.name, rows: stored.rows, bytes: stored.bytes })
     }
 }
 
@@ -134,15 +124,9 @@ impl TryFrom<proto::StoredModel> for StoredModel {
     type Error = Problems;
 
     fn try_from(stored: proto::StoredModel) -> Result<Self, Problems> {
-        let model = stored
-            .model
-            .ok_or_else(|| Problems::one("status.models", "lack a model"))?;
+        let model = stored.model.ok_or_else(|| Problems::one("status.models", "lack a model"))?;
         let digest = digest("status.models.digest", &stored.digest)?;
-        Ok(Self {
-            model: model.into(),
-            bytes: stored.bytes,
-            digest,
-        })
+        Ok(Self { model: model.into(), bytes: stored.bytes, digest })
     }
 }
 
@@ -159,29 +143,18 @@ mod tests {
             used_bytes: 5,
             limit_bytes: 9,
             shards: vec![StoredShard {
-                shard: ShardTicket {
-                    data_set,
-                    shard: ShardId(0),
-                    part: Part::Train,
-                },
+                shard: ShardTicket { data_set, shard: ShardId(0), part: Part::Train },
                 name: "iris".into(),
                 rows: 4,
                 bytes: 5,
             }],
             models: vec![StoredModel {
-                model: ModelTicket {
-                    run: RunId(1),
-                    model: ModelId(2),
-                    version: Version(3),
-                },
+                model: ModelTicket { run: RunId(1), model: ModelId(2), version: Version(3) },
                 bytes: 77,
                 digest: Digest([1; 32]),
             }],
         };
-        assert_eq!(
-            StoreStatus::try_from(status.encode().as_slice()),
-            Ok(status)
-        );
+        assert_eq!(StoreStatus::try_from(status.encode().as_slice()), Ok(status));
         let drop = DropDataSet { data_set };
         assert_eq!(DropDataSet::try_from(drop.encode().as_slice()), Ok(drop));
     }

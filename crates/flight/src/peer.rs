@@ -1,0 +1,232 @@
+//! The client of another host's Flight service. Every call has a limit of time; dropping its future
+//! cancels it at the other end.
+
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor};
+use arrowhop_types::{DataSetId, Problems};
+use arrowhop_wire::tickets::{
+    DataSetName, DropDataSet, ModelTicket, PutReceipt, ShardHeader, ShardTicket, StoreStatus,
+    Ticket,
+};
+use futures::{Stream, TryStreamExt, stream};
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::columns::{body_bytes_max, check_batch};
+use crate::encode::{Encoder, bytes_of, schema_header};
+use crate::server::{DROP_DATA_SET, STATUS};
+use crate::state::{StateBytes, StateReceiver};
+use crate::{CachedShard, FlightError, MESSAGE_BYTES_MAX, PartListing, ReceiveLimits};
+
+/// A batch's message has at most this many bytes besides its body.
+const BATCH_HEAD_BYTES: usize = 1_024;
+
+/// Another host's Flight service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct FlightPeer {
+    client: FlightServiceClient<Channel>,
+}
+
+impl FlightPeer {
+    /// A peer behind a channel; see [`crate::connect`].
+    #[must_use]
+    pub fn new(channel: Channel) -> Self {
+        let client = FlightServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Self { client }
+    }
+
+    /// Puts one part of a shard on the peer. A batch is encoded when the peer has room for it.
+    ///
+    /// # Errors
+    /// [`FlightError::Invalid`] when the batches are not as `arrowhop_types::DataSet` says, and
+    /// what the peer answers: nothing of the shard is then kept there.
+    pub async fn put_shard(
+        &self,
+        shard: ShardTicket,
+        name: &str,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        limit: Duration,
+    ) -> Result<PutReceipt, FlightError> {
+        for (index, batch) in batches.iter().enumerate() {
+            check_batch(&schema, index, batch)?;
+        }
+        let rows = batches.iter().map(RecordBatch::num_rows);
+        let bytes = rows.clone().map(|rows| body_bytes_max(&schema, rows) + BATCH_HEAD_BYTES);
+        let header = ShardHeader {
+            shard,
+            name: name.to_owned(),
+            rows: rows.sum::<usize>() as u64,
+            bytes: bytes.sum::<usize>() as u64,
+        };
+        let upload = upload(&header, &schema, batches)?;
+        let mut client = self.client.clone();
+        let results = within("put a shard", limit, async {
+            client.do_put(upload).await?.into_inner().try_collect::<Vec<_>>().await
+        });
+        let results = results.await?;
+        let receipt = results.first().map(|result| PutReceipt::try_from(&*result.app_metadata));
+        Ok(receipt.ok_or_else(|| Problems::one("put receipt", "is absent"))??)
+    }
+
+    /// Reads one part of a shard, of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// What the peer answers, or [`FlightError::Invalid`] when that is not a shard.
+    pub async fn shard(
+        &self,
+        shard: ShardTicket,
+        bytes_max: u64,
+        limit: Duration,
+    ) -> Result<CachedShard, FlightError> {
+        let limits = ReceiveLimits { bytes: bytes_max, rows: None };
+        let action = "read a shard";
+        timed(action, limit, async {
+            let stream = self.open(action, Ticket::Shard(shard)).await?;
+            CachedShard::receive(stream, limits).await
+        })
+        .await
+    }
+
+    /// Pulls a model's state, of at most `bytes_max` bytes, into one buffer, and verifies it.
+    ///
+    /// # Errors
+    /// [`FlightError::StateTooLarge`] before anything is allocated, [`FlightError::WrongDigest`],
+    /// and what the peer answers.
+    pub async fn state(
+        &self,
+        model: ModelTicket,
+        bytes_max: u64,
+        limit: Duration,
+    ) -> Result<StateBytes, FlightError> {
+        let action = "fetch a model's state";
+        let peer = |status| FlightError::Peer { action, status };
+        timed(action, limit, async {
+            let mut stream = self.open(action, Ticket::Model(model)).await?;
+            let first = stream.message().await.map_err(peer)?;
+            let first = first.ok_or_else(|| Problems::one("state", "is an empty stream"))?;
+            let mut state = StateReceiver::new(&first, model, bytes_max)?;
+            while let Some(message) = stream.message().await.map_err(peer)? {
+                state.push(&message)?;
+            }
+            state.finish()
+        })
+        .await
+    }
+
+    /// The parts of data sets that the peer has, or of the one named.
+    ///
+    /// # Errors
+    /// What the peer answers, or [`FlightError::Invalid`] when that cannot be understood.
+    pub async fn list(
+        &self,
+        data_set: Option<&DataSetName>,
+        limit: Duration,
+    ) -> Result<Vec<PartListing>, FlightError> {
+        let expression = match data_set {
+            None => String::new(),
+            Some(DataSetName::Id(id)) => id.to_string(),
+            Some(DataSetName::Name(name)) => name.clone(),
+        };
+        let mut client = self.client.clone();
+        let flights = within("list data sets", limit, async {
+            let criteria = Criteria { expression: expression.into() };
+            client.list_flights(criteria).await?.into_inner().try_collect::<Vec<_>>().await
+        });
+        flights.await?.into_iter().map(PartListing::try_from).collect()
+    }
+
+    /// What the peer keeps, and in how much memory.
+    ///
+    /// # Errors
+    /// What the peer answers, or [`FlightError::Invalid`] when that cannot be understood.
+    pub async fn status(&self, limit: Duration) -> Result<StoreStatus, FlightError> {
+        let results = self.act(STATUS, Vec::new(), limit).await?;
+        let result = results.first().ok_or_else(|| Problems::one("status", "is absent"))?;
+        Ok(StoreStatus::try_from(&*result.body)?)
+    }
+
+    /// Makes the peer drop a data set.
+    ///
+    /// # Errors
+    /// What the peer answers.
+    pub async fn drop_data_set(
+        &self,
+        data_set: DataSetId,
+        limit: Duration,
+    ) -> Result<(), FlightError> {
+        self.act(DROP_DATA_SET, DropDataSet { data_set }.encode(), limit).await.map(drop)
+    }
+
+    async fn act(
+        &self,
+        action: &'static str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Vec<arrow_flight::Result>, FlightError> {
+        let mut client = self.client.clone();
+        within(action, limit, async {
+            client.do_action(Action::new(action, body)).await?.into_inner().try_collect().await
+        })
+        .await
+    }
+
+    async fn open(
+        &self,
+        action: &'static str,
+        ticket: Ticket,
+    ) -> Result<Streaming<FlightData>, FlightError> {
+        let ticket = arrow_flight::Ticket::new(ticket.encode());
+        let response = self.client.clone().do_get(ticket).await;
+        Ok(response.map_err(|status| FlightError::Peer { action, status })?.into_inner())
+    }
+}
+
+/// The messages of an upload; each batch is encoded when it is asked for.
+fn upload(
+    header: &ShardHeader,
+    schema: &SchemaRef,
+    batches: Vec<RecordBatch>,
+) -> Result<impl Stream<Item = FlightData> + Send + 'static, FlightError> {
+    let first = FlightData {
+        flight_descriptor: Some(FlightDescriptor::new_cmd(header.encode())),
+        data_header: schema_header(schema),
+        ..FlightData::default()
+    };
+    let mut encoder = Encoder::new(schema)?;
+    let batches = batches.into_iter().map(move |batch| {
+        let encoded = encoder.encode(&batch).expect("a batch that was checked can be encoded");
+        FlightData {
+            data_body: bytes_of(encoded.contiguous_body()),
+            data_header: encoded.header.into(),
+            ..FlightData::default()
+        }
+    });
+    Ok(stream::iter(std::iter::once(first).chain(batches)))
+}
+
+/// Bounds a call that fails with a status.
+async fn within<T>(
+    action: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, FlightError> {
+    timed(action, limit, async {
+        call.await.map_err(|status| FlightError::Peer { action, status })
+    })
+    .await
+}
+
+async fn timed<T>(
+    action: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, FlightError>>,
+) -> Result<T, FlightError> {
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(FlightError::TimedOut { action, limit }))
+}

@@ -1,0 +1,228 @@
+//! The Flight service over a segment's stores. Its methods translate and pass on; what is kept is
+//! decided by the stores, and `DoGet` is answered at the front.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use arrowhop_types::Problems;
+use arrowhop_wire::tickets::{
+    DataSetName, DropDataSet, PutReceipt, ShardHeader, StoreStatus, StoredShard,
+};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::front::FlightFront;
+use crate::info::{by_part, find, flight_info, is_named};
+use crate::{
+    CachedShard, FlightError, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits, ShardListing,
+    ShardStore,
+};
+
+/// Action that answers a [`StoreStatus`].
+pub(crate) const STATUS: &str = "status";
+/// Action that takes a [`DropDataSet`].
+pub(crate) const DROP_DATA_SET: &str = "drop-data-set";
+
+/// Serves the shards and states of one process.
+#[derive(Clone)]
+pub struct FlightServer {
+    pub(crate) shards: Arc<dyn ShardStore>,
+    pub(crate) models: Arc<dyn ModelStore>,
+    location: String,
+}
+
+impl FlightServer {
+    /// A server over these stores that clients reach at `location`, such as
+    /// `grpc://10.0.0.7:7410`.
+    pub fn new(
+        shards: Arc<dyn ShardStore>,
+        models: Arc<dyn ModelStore>,
+        location: impl Into<String>,
+    ) -> Self {
+        Self { shards, models, location: location.into() }
+    }
+
+    /// The service to add to [`crate::server_builder`].
+    #[must_use]
+    pub fn into_service(self) -> FlightFront {
+        let server = Arc::new(self);
+        let tonic = FlightServiceServer::from_arc(Arc::clone(&server))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        FlightFront::new(tonic, server)
+    }
+
+    async fn find(&self, descriptor: &FlightDescriptor) -> Result<Vec<ShardListing>, FlightError> {
+        find(descriptor, self.shards.list().await?)
+    }
+
+    /// Receives one shard. Whatever goes wrong, nothing of it stays.
+    async fn receive(
+        &self,
+        mut stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+    ) -> Result<PutReceipt, FlightError> {
+        let absent = || Problems::one("descriptor.cmd", "lacks a shard header; see tickets.proto");
+        let first = stream.next().await.ok_or_else(absent)?;
+        let first = first.map_err(|status| FlightError::Peer { action: "receive", status })?;
+        let descriptor = first.flight_descriptor.as_ref().ok_or_else(absent)?;
+        let header = ShardHeader::try_from(&*descriptor.cmd)?;
+        let mut reservation = self.shards.budget().reserve(header.bytes)?;
+        let limits = ReceiveLimits { bytes: header.bytes, rows: Some(header.rows) };
+        let content = CachedShard::receive(stream::iter([Ok(first)]).chain(stream), limits).await?;
+        reservation.shrink_to(content.bytes());
+        let receipt = PutReceipt { rows: content.rows(), bytes: content.bytes() };
+        self.shards.put(header, content.hold(reservation)).await?;
+        Ok(receipt)
+    }
+
+    async fn status(&self) -> Result<StoreStatus, FlightError> {
+        let shards = self.shards.list().await?.into_iter().map(|listing| StoredShard {
+            shard: listing.shard,
+            name: listing.name,
+            rows: listing.rows,
+            bytes: listing.bytes,
+        });
+        Ok(StoreStatus {
+            used_bytes: self.shards.budget().used(),
+            limit_bytes: self.shards.budget().limit(),
+            shards: shards.collect(),
+            models: self.models.list().await?,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for FlightServer {
+    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+
+    async fn list_flights(
+        &self,
+        request: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let mut shards = self.shards.list().await?;
+        let criterion = request.into_inner().expression;
+        if !criterion.is_empty() {
+            let name = named(&criterion)?;
+            shards.retain(|listing| is_named(listing, &name));
+        }
+        let flights = by_part(shards).into_values();
+        let flights: Result<Vec<_>, _> =
+            flights.map(|part| flight_info(&part, &self.location)).collect();
+        Ok(Response::new(stream::iter(flights?.into_iter().map(Ok)).boxed()))
+    }
+
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let part = self.find(request.get_ref()).await?;
+        Ok(Response::new(flight_info(&part, &self.location)?))
+    }
+
+    async fn get_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
+        let part = self.find(request.get_ref()).await?;
+        let first = part.first().expect("a part is found because it has a shard");
+        let options = IpcWriteOptions::default();
+        let schema = SchemaAsIpc::new(&first.schema, &options).try_into();
+        Ok(Response::new(schema.map_err(FlightError::from)?))
+    }
+
+    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        Err(Status::unimplemented(
+            "DoGet is answered at the front; serve what into_service returns",
+        ))
+    }
+
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
+        let receipt = self.receive(request.into_inner()).await?;
+        let result = PutResult { app_metadata: receipt.encode().into() };
+        Ok(Response::new(stream::iter([Ok(result)]).boxed()))
+    }
+
+    async fn do_action(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<Self::DoActionStream>, Status> {
+        let action = request.into_inner();
+        let results = match action.r#type.as_str() {
+            STATUS => vec![Ok(arrow_flight::Result::new(self.status().await?.encode()))],
+            DROP_DATA_SET => {
+                let drop = DropDataSet::try_from(&*action.body).map_err(FlightError::from)?;
+                self.shards.drop_data_set(drop.data_set).await?;
+                Vec::new()
+            }
+            other => {
+                let text = format!("no action {other:.100}; use {STATUS} or {DROP_DATA_SET}");
+                return Err(Status::unimplemented(text));
+            }
+        };
+        Ok(Response::new(stream::iter(results).boxed()))
+    }
+
+    async fn list_actions(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
+        let actions = [
+            (STATUS, "what is kept: no body; answers tickets.proto's StoreStatus"),
+            (DROP_DATA_SET, "drops all shards of a data set: body is tickets.proto's DropDataSet"),
+        ]
+        .map(|(name, description)| {
+            Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
+        });
+        Ok(Response::new(stream::iter(actions).boxed()))
+    }
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(Status::unimplemented("no handshake is needed; call any other method"))
+    }
+
+    async fn poll_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        Err(Status::unimplemented("nothing takes long here; use GetFlightInfo"))
+    }
+
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(Status::unimplemented("use DoGet to read and DoPut to write"))
+    }
+}
+
+impl fmt::Debug for FlightServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlightServer").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// The data set that a criterion names.
+fn named(criterion: &[u8]) -> Result<DataSetName, FlightError> {
+    let text = std::str::from_utf8(criterion)
+        .map_err(|_| Problems::one("criteria", "are not text; use a data set's name or id"))?;
+    Ok(text.try_into()?)
+}

@@ -1,0 +1,55 @@
+//! What a segment must be able to do so that its shards and states can be served. Implemented by
+//! the segment's actors, and by [`crate::MemoryShards`] and [`crate::MemoryModels`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrowhop_types::DataSetId;
+use arrowhop_wire::tickets::{ModelTicket, ShardHeader, ShardTicket, StoredModel};
+
+use crate::{ByteBudget, CachedShard, FlightError, StateBytes};
+
+/// One part of one shard, as it is listed.
+#[derive(Debug, Clone)]
+pub struct ShardListing {
+    /// What it is.
+    pub shard: ShardTicket,
+    /// The data set's name.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its columns.
+    pub schema: SchemaRef,
+}
+
+/// Keeps shards.
+#[tonic::async_trait]
+pub trait ShardStore: Send + Sync + 'static {
+    /// What is kept, in the tickets' order.
+    async fn list(&self) -> Result<Vec<ShardListing>, FlightError>;
+
+    /// A shard, or [`FlightError::MissingShard`].
+    async fn shard(&self, shard: ShardTicket) -> Result<Arc<CachedShard>, FlightError>;
+
+    /// Where the memory of uploads comes from. It is reserved before an upload's first batch, tied
+    /// to the shard that came of it, and given back when that is dropped, or never came about.
+    fn budget(&self) -> &Arc<ByteBudget>;
+
+    /// Keeps a shard that arrived whole, instead of any that had the same ticket.
+    async fn put(&self, header: ShardHeader, content: CachedShard) -> Result<(), FlightError>;
+
+    /// Drops all shards of a data set, or says [`FlightError::MissingDataSet`].
+    async fn drop_data_set(&self, data_set: DataSetId) -> Result<(), FlightError>;
+}
+
+/// Keeps models' states.
+#[tonic::async_trait]
+pub trait ModelStore: Send + Sync + 'static {
+    /// What is kept, in the tickets' order.
+    async fn list(&self) -> Result<Vec<StoredModel>, FlightError>;
+
+    /// A state, or [`FlightError::MissingModel`].
+    async fn state(&self, model: ModelTicket) -> Result<StateBytes, FlightError>;
+}

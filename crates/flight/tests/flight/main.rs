@@ -1,0 +1,10 @@
+//! Both ends of the data plane over loopback.
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
+mod shards;
+#[cfg(test)]
+mod toy;

@@ -14,11 +14,7 @@ use crate::Layout;
 #[must_use]
 pub fn lower_bound(times: &[Vec<Duration>], epochs: u32) -> Duration {
     let shards = times.iter().map(Vec::len).max().unwrap_or(0);
-    let model_max: Duration = times
-        .iter()
-        .map(|row| row.iter().sum())
-        .max()
-        .unwrap_or_default();
+    let model_max: Duration = times.iter().map(|row| row.iter().sum()).max().unwrap_or_default();
     let shard_sum = |shard| times.iter().filter_map(|row| row.get(shard)).sum();
     let shard_max = (0..shards).map(shard_sum).max().unwrap_or_default();
     model_max.max(shard_max) * epochs
@@ -65,16 +61,11 @@ mod tests {
 
     #[test]
     fn a_segment_of_two_slots_is_bound_by_half_its_work() {
-        let slot = |index| SlotId {
-            segment: SegmentId(0),
-            index,
-        };
+        let slot = |index| SlotId { segment: SegmentId(0), index };
         let layout = Layout::new(vec![slot(0), slot(1)], vec![SegmentId(0)]).unwrap();
         let visits = [1, 2, 3].map(|model| (ModelId(model), slot(model % 2), seconds(4)));
         assert_eq!(measured_lower_bound(&layout, visits), seconds(6));
-        let longer = visits
-            .into_iter()
-            .chain([(ModelId(1), slot(0), seconds(8))]);
+        let longer = visits.into_iter().chain([(ModelId(1), slot(0), seconds(8))]);
         assert_eq!(measured_lower_bound(&layout, longer), seconds(12));
     }
 }

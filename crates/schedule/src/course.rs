@@ -41,17 +41,10 @@ pub(crate) enum Status {
 impl Course {
     /// The course of a model that joins. Its work is not weighed yet.
     pub(crate) fn new(entrant: Entrant, layout: &Layout) -> Self {
-        let Entrant {
-            model,
-            start,
-            prescribed,
-            estimate: _,
-        } = entrant;
+        let Entrant { model, start, prescribed, estimate: _ } = entrant;
         let mut owed = vec![true; layout.shards.len()];
         for &shard in &start.done {
-            owed[layout
-                .place(shard)
-                .expect("an entrant's progress was checked")] = false;
+            owed[layout.place(shard).expect("an entrant's progress was checked")] = false;
         }
         Self {
             model,
@@ -79,32 +72,19 @@ impl Course {
     /// The shards its next visit may be to.
     pub(crate) fn open_shards(&self) -> impl Iterator<Item = usize> {
         let prescribed = self.prescribed_next();
-        let free = if prescribed.is_none() {
-            &self.owed[..]
-        } else {
-            &[]
-        };
-        let free = free
-            .iter()
-            .enumerate()
-            .filter_map(|(shard, &is_owed)| is_owed.then_some(shard));
+        let free = if prescribed.is_none() { &self.owed[..] } else { &[] };
+        let free = free.iter().enumerate().filter_map(|(shard, &is_owed)| is_owed.then_some(shard));
         prescribed.into_iter().chain(free)
     }
 
     fn prescribed_next(&self) -> Option<usize> {
-        let next = self
-            .prescribed
-            .front()
-            .filter(|_| self.kind == VisitKind::Train)?;
+        let next = self.prescribed.front().filter(|_| self.kind == VisitKind::Train)?;
         Some(next.0 as usize)
     }
 
     /// Takes in that a visit to `shard` on `segment` was completed.
     pub(crate) fn complete(&mut self, shard: usize, segment: SegmentId) {
-        assert!(
-            self.owed[shard],
-            "HOP-1: a visit that was not owed was completed"
-        );
+        assert!(self.owed[shard], "HOP-1: a visit that was not owed was completed");
         self.owed[shard] = false;
         self.owed_count -= 1;
         self.home = Some(segment);
@@ -121,10 +101,7 @@ impl Course {
             if self.kind == VisitKind::Train && options.evaluates {
                 self.kind = VisitKind::Evaluate;
             } else {
-                commands.push(Command::EpochEnded {
-                    model: self.model,
-                    epoch: self.epoch,
-                });
+                commands.push(Command::EpochEnded { model: self.model, epoch: self.epoch });
                 self.kind = VisitKind::Train;
                 self.epoch += 1;
             }
@@ -172,11 +149,7 @@ impl Course {
 
     /// How far it has come; a visit that is running does not count.
     pub(crate) fn progress(&self) -> Progress {
-        let done = self
-            .owed
-            .iter()
-            .enumerate()
-            .filter(|&(_, &is_owed)| !is_owed);
+        let done = self.owed.iter().enumerate().filter(|&(_, &is_owed)| !is_owed);
         Progress {
             epoch: self.epoch,
             kind: self.kind,

@@ -34,13 +34,7 @@ impl Progress {
     /// That of a model that has done nothing yet.
     #[must_use]
     pub fn fresh() -> Self {
-        Self {
-            epoch: 0,
-            kind: VisitKind::Train,
-            done: vec![],
-            version: Version(0),
-            home: None,
-        }
+        Self { epoch: 0, kind: VisitKind::Train, done: vec![], version: Version(0), home: None }
     }
 }
 
@@ -66,10 +60,7 @@ impl Entrant {
         let mut problems = Problems::new();
         if start.epoch > options.epochs || (start.epoch == options.epochs && !start.done.is_empty())
         {
-            let text = format!(
-                "epoch {} of a run of {} epochs",
-                start.epoch, options.epochs
-            );
+            let text = format!("epoch {} of a run of {} epochs", start.epoch, options.epochs);
             problems.push(format!("model {model}: progress"), text);
         }
         if start.kind == VisitKind::Evaluate && !options.evaluates {
@@ -81,31 +72,15 @@ impl Entrant {
             match layout.place(shard) {
                 Some(place) if owed[place] => owed[place] = false,
                 Some(_) => {
-                    problems.push(
-                        format!("model {model}: progress"),
-                        twice(shard, start.epoch),
-                    );
+                    problems.push(format!("model {model}: progress"), twice(shard, start.epoch));
                 }
                 None => problems.push(format!("model {model}: progress"), missing(shard, layout)),
             }
         }
         if problems.is_empty() {
-            check_order(
-                layout,
-                options,
-                model,
-                &start,
-                owed,
-                &prescribed,
-                &mut problems,
-            );
+            check_order(layout, options, model, &start, owed, &prescribed, &mut problems);
         }
-        problems.or(Self {
-            model,
-            start,
-            prescribed,
-            estimate,
-        })
+        problems.or(Self { model, start, prescribed, estimate })
     }
 
     /// The model.
@@ -134,10 +109,7 @@ fn check_order(
     }
     for &shard in prescribed {
         if epoch >= options.epochs {
-            problems.push(
-                place,
-                format!("goes on after epoch {}; cut it there", options.epochs),
-            );
+            problems.push(place, format!("goes on after epoch {}; cut it there", options.epochs));
             return;
         }
         match layout.place(shard) {
@@ -163,10 +135,7 @@ fn twice(shard: ShardId, epoch: u32) -> String {
 }
 
 fn missing(shard: ShardId, layout: &Layout) -> String {
-    format!(
-        "shard {shard} does not exist; the data has {} shards",
-        layout.shards.len()
-    )
+    format!("shard {shard} does not exist; the data has {} shards", layout.shards.len())
 }
 
 #[cfg(test)]
@@ -181,28 +150,15 @@ mod tests {
     }
 
     fn enter(start: Progress, prescribed: &[u32]) -> Result<Entrant, Problems> {
-        let options = Options {
-            epochs: 2,
-            evaluates: true,
-            ..Options::default()
-        };
+        let options = Options { epochs: 2, evaluates: true, ..Options::default() };
         let prescribed = prescribed.iter().copied().map(ShardId).collect();
-        Entrant::new(
-            &layout(),
-            &options,
-            ModelId(7),
-            start,
-            prescribed,
-            Duration::from_secs(1),
-        )
+        Entrant::new(&layout(), &options, ModelId(7), start, prescribed, Duration::from_secs(1))
     }
 
     #[test]
     fn a_prescribed_order_visits_each_shard_once_per_epoch() {
         assert!(enter(Progress::fresh(), &[2, 0, 1, 1, 2]).is_ok());
-        let text = enter(Progress::fresh(), &[2, 0, 2])
-            .unwrap_err()
-            .to_string();
+        let text = enter(Progress::fresh(), &[2, 0, 2]).unwrap_err().to_string();
         assert_eq!(
             text,
             "model 7: prescribed order: shard 2 comes twice in epoch 0; \
@@ -214,16 +170,10 @@ mod tests {
 
     #[test]
     fn a_prescribed_order_goes_on_where_the_progress_stops() {
-        let half = Progress {
-            done: vec![ShardId(1)],
-            ..Progress::fresh()
-        };
+        let half = Progress { done: vec![ShardId(1)], ..Progress::fresh() };
         assert!(enter(half.clone(), &[2, 0, 1]).is_ok());
         assert!(enter(half, &[1]).is_err());
-        let scored = Progress {
-            kind: VisitKind::Evaluate,
-            ..Progress::fresh()
-        };
+        let scored = Progress { kind: VisitKind::Evaluate, ..Progress::fresh() };
         assert!(enter(scored.clone(), &[1, 0, 2]).is_ok());
         assert!(enter(scored, &[1, 0, 2, 1]).is_err());
     }
@@ -231,15 +181,7 @@ mod tests {
     #[test]
     fn every_problem_of_a_progress_is_said() {
         let done = [0, 0, 9].map(ShardId).to_vec();
-        let problems = enter(
-            Progress {
-                epoch: 3,
-                done,
-                ..Progress::fresh()
-            },
-            &[],
-        )
-        .unwrap_err();
+        let problems = enter(Progress { epoch: 3, done, ..Progress::fresh() }, &[]).unwrap_err();
         assert_eq!(problems.iter().count(), 3);
     }
 }

@@ -70,13 +70,7 @@ impl Estimates {
         Self(Source::Learned(Learned {
             models: BTreeMap::new(),
             weights: vec![1.0; shards],
-            weight_means: vec![
-                Mean {
-                    sum: 1.0,
-                    count: 1.0
-                };
-                shards
-            ],
+            weight_means: vec![Mean { sum: 1.0, count: 1.0 }; shards],
             evaluation: Mean::default(),
             first_measured: 0.0,
             first_guessed: 0.0,
@@ -91,12 +85,7 @@ impl Estimates {
     #[must_use]
     pub fn known(times: impl IntoIterator<Item = (ModelId, Vec<Duration>)>) -> Self {
         let row = |times: Vec<Duration>| times.into_iter().map(micros).collect();
-        Self(Source::Known(
-            times
-                .into_iter()
-                .map(|(model, times)| (model, row(times)))
-                .collect(),
-        ))
+        Self(Source::Known(times.into_iter().map(|(model, times)| (model, row(times))).collect()))
     }
 
     /// Learns from a measured visit. A schedule does so by itself; call this for the visits in the
@@ -140,9 +129,7 @@ impl Estimates {
         match &self.0 {
             Source::Known(times) => ModelEstimates {
                 pace: 1.0,
-                weights: times
-                    .get(&model)
-                    .expect("known estimates cover every model"),
+                weights: times.get(&model).expect("known estimates cover every model"),
                 evaluation: Self::EVALUATION_SHARE,
             },
             Source::Learned(learned) => ModelEstimates {
@@ -174,10 +161,7 @@ impl Learned {
     }
 
     fn record_evaluation(&mut self, model: ModelId, shard: usize, took: f64) {
-        let measured = self
-            .models
-            .get(&model)
-            .and_then(|pace| pace.measured.value());
+        let measured = self.models.get(&model).and_then(|pace| pace.measured.value());
         if let Some(pace) = measured {
             self.evaluation.add(took / (pace * self.weights[shard]));
         }
@@ -185,19 +169,14 @@ impl Learned {
 
     fn pace(&self, model: ModelId) -> f64 {
         let pace = self.models.get(&model);
-        pace.and_then(|pace| pace.measured.value())
-            .unwrap_or_else(|| {
-                let guess = pace.and_then(|pace| pace.guess).unwrap_or(1.0);
-                guess * self.calibration()
-            })
+        pace.and_then(|pace| pace.measured.value()).unwrap_or_else(|| {
+            let guess = pace.and_then(|pace| pace.guess).unwrap_or(1.0);
+            guess * self.calibration()
+        })
     }
 
     fn calibration(&self) -> f64 {
-        if self.first_guessed > 0.0 {
-            self.first_measured / self.first_guessed
-        } else {
-            1.0
-        }
+        if self.first_guessed > 0.0 { self.first_measured / self.first_guessed } else { 1.0 }
     }
 }
 
@@ -265,15 +244,9 @@ mod tests {
         let mut estimates = learned();
         estimates.expect(ModelId(1), milliseconds(1));
         estimates.expect(ModelId(2), milliseconds(4));
-        assert_eq!(
-            (train(&estimates, 1, 0), train(&estimates, 2, 0)),
-            (MS, 4 * MS)
-        );
+        assert_eq!((train(&estimates, 1, 0), train(&estimates, 2, 0)), (MS, 4 * MS));
         estimates.record(ModelId(1), ShardId(0), VisitKind::Train, milliseconds(10));
-        assert_eq!(
-            (train(&estimates, 1, 1), train(&estimates, 2, 1)),
-            (10 * MS, 40 * MS)
-        );
+        assert_eq!((train(&estimates, 1, 1), train(&estimates, 2, 1)), (10 * MS, 40 * MS));
     }
 
     #[test]
@@ -311,10 +284,7 @@ mod tests {
             |estimates: &Estimates| estimates.of(ModelId(1)).visit(0, VisitKind::Evaluate);
         assert_eq!(evaluation(&estimates), 3 * MS);
         estimates.record(ModelId(1), ShardId(0), VisitKind::Evaluate, milliseconds(5));
-        assert_eq!(
-            (evaluation(&estimates), train(&estimates, 1, 0)),
-            (5 * MS, 10 * MS)
-        );
+        assert_eq!((evaluation(&estimates), train(&estimates, 1, 0)), (5 * MS, 10 * MS));
     }
 
     #[test]

@@ -50,10 +50,9 @@ impl Layout {
     /// a shard whose segment has no slot.
     pub fn new(slots: Vec<SlotId>, shards: Vec<SegmentId>) -> Result<Self, Problems> {
         let mut problems = Problems::new();
-        for (place, count, max) in [
-            ("slots", slots.len(), SLOTS_MAX),
-            ("shards", shards.len(), SHARDS_MAX),
-        ] {
+        for (place, count, max) in
+            [("slots", slots.len(), SLOTS_MAX), ("shards", shards.len(), SHARDS_MAX)]
+        {
             if count == 0 {
                 problems.push(place, "there are none; a run needs at least one");
             } else if count > max {
@@ -64,20 +63,10 @@ impl Layout {
         let mut slots_seen = std::collections::BTreeSet::new();
         for &slot in &slots {
             if !slots_seen.insert(slot) {
-                problems.push(
-                    format!("slot {slot}"),
-                    "is named twice; name each slot once",
-                );
+                problems.push(format!("slot {slot}"), "is named twice; name each slot once");
             }
             let id = slot.segment;
-            segments
-                .entry(id)
-                .or_insert(Segment {
-                    id,
-                    shards: vec![],
-                    slots: 0,
-                })
-                .slots += 1;
+            segments.entry(id).or_insert(Segment { id, shards: vec![], slots: 0 }).slots += 1;
         }
         for (shard, id) in shards.iter().enumerate() {
             match segments.get_mut(id) {
@@ -91,18 +80,9 @@ impl Layout {
         let segments: Vec<_> = segments.into_values().collect();
         let segment_of_slot = slots
             .iter()
-            .filter_map(|slot| {
-                segments
-                    .iter()
-                    .position(|segment| segment.id == slot.segment)
-            })
+            .filter_map(|slot| segments.iter().position(|segment| segment.id == slot.segment))
             .collect();
-        problems.or(Self {
-            slots,
-            shards,
-            segments,
-            segment_of_slot,
-        })
+        problems.or(Self { slots, shards, segments, segment_of_slot })
     }
 
     /// The slots, in the order in which ties between them are broken.
@@ -132,12 +112,7 @@ pub(crate) fn shard_at(place: usize) -> ShardId {
 impl Default for Options {
     /// One epoch without evaluation, with prefetching, from visit 1.
     fn default() -> Self {
-        Self {
-            epochs: 1,
-            evaluates: false,
-            prefetch: true,
-            first_visit: VisitId(1),
-        }
+        Self { epochs: 1, evaluates: false, prefetch: true, first_visit: VisitId(1) }
     }
 }
 
@@ -147,41 +122,24 @@ mod tests {
 
     #[test]
     fn everything_wrong_with_a_layout_is_said_at_once() {
-        let slot = SlotId {
-            segment: SegmentId(0),
-            index: 0,
-        };
+        let slot = SlotId { segment: SegmentId(0), index: 0 };
         let problems = Layout::new(vec![slot, slot], vec![SegmentId(0), SegmentId(4)]).unwrap_err();
-        let places: Vec<_> = problems
-            .iter()
-            .map(|problem| problem.place.as_str())
-            .collect();
+        let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
         assert_eq!(places, ["slot 0.0", "shard 1"]);
         assert_eq!(Layout::new(vec![], vec![]).unwrap_err().iter().count(), 2);
     }
 
     #[test]
     fn a_segment_gathers_its_slots_and_shards() {
-        let slot = |segment, index| SlotId {
-            segment: SegmentId(segment),
-            index,
-        };
+        let slot = |segment, index| SlotId { segment: SegmentId(segment), index };
         let shards = [7, 2, 7].map(SegmentId).to_vec();
         let layout = Layout::new(vec![slot(7, 0), slot(2, 0), slot(7, 1)], shards).unwrap();
         assert_eq!(layout.segment_of_slot, [1, 0, 1]);
         assert_eq!(
             layout.segments,
             [
-                Segment {
-                    id: SegmentId(2),
-                    shards: vec![1],
-                    slots: 1
-                },
-                Segment {
-                    id: SegmentId(7),
-                    shards: vec![0, 2],
-                    slots: 2
-                },
+                Segment { id: SegmentId(2), shards: vec![1], slots: 1 },
+                Segment { id: SegmentId(7), shards: vec![0, 2], slots: 2 },
             ]
         );
     }

@@ -30,6 +30,7 @@
 
 mod bound;
 mod course;
+mod dispatch;
 mod entrant;
 mod estimates;
 mod layout;

@@ -19,10 +19,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     pub(crate) fn new(shards: usize) -> Self {
-        Self {
-            by_work: BTreeSet::new(),
-            candidates: vec![0; shards],
-        }
+        Self { by_work: BTreeSet::new(), candidates: vec![0; shards] }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -31,23 +28,15 @@ impl Ready {
 
     /// Adds a model; between this and [`Self::remove`] its course must not change.
     pub(crate) fn insert(&mut self, course: &Course) {
-        let is_new = self
-            .by_work
-            .insert((Reverse(course.remaining), course.model));
+        let is_new = self.by_work.insert((Reverse(course.remaining), course.model));
         assert!(is_new, "HOP-3: a model became ready twice");
-        course
-            .open_shards()
-            .for_each(|shard| self.candidates[shard] += 1);
+        course.open_shards().for_each(|shard| self.candidates[shard] += 1);
     }
 
     pub(crate) fn remove(&mut self, course: &Course) {
-        let was_there = self
-            .by_work
-            .remove(&(Reverse(course.remaining), course.model));
+        let was_there = self.by_work.remove(&(Reverse(course.remaining), course.model));
         assert!(was_there, "HOP-3: a model that was not ready was taken");
-        course
-            .open_shards()
-            .for_each(|shard| self.candidates[shard] -= 1);
+        course.open_shards().for_each(|shard| self.candidates[shard] -= 1);
     }
 
     /// The model with the most remaining work that may visit a shard of this segment next, then
@@ -59,23 +48,14 @@ impl Ready {
         loads: &[u128],
         passed_over: &[ModelId],
     ) -> Option<(ModelId, usize)> {
-        if segment
-            .shards
-            .iter()
-            .all(|&shard| self.candidates[shard] == 0)
-        {
+        if segment.shards.iter().all(|&shard| self.candidates[shard] == 0) {
             return None;
         }
         let models = self.by_work.iter().map(|(_, model)| model);
-        models
-            .filter(|model| !passed_over.contains(model))
-            .find_map(|model| {
-                let open = segment
-                    .shards
-                    .iter()
-                    .filter(|&&shard| courses[model].may_visit(shard));
-                let shard = open.min_by_key(|&&shard| (Reverse(loads[shard]), shard))?;
-                Some((*model, *shard))
-            })
+        models.filter(|model| !passed_over.contains(model)).find_map(|model| {
+            let open = segment.shards.iter().filter(|&&shard| courses[model].may_visit(shard));
+            let shard = open.min_by_key(|&&shard| (Reverse(loads[shard]), shard))?;
+            Some((*model, *shard))
+        })
     }
 }

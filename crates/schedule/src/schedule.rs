@@ -1,5 +1,5 @@
-//! The state machine: facts in, orders out. Choice among ready models is in `ready`, what a model
-//! owes in `course`, looking ahead in `prefetch`.
+//! The state machine and how it takes in facts. What it then decides is in `dispatch` and
+//! `prefetch`, the choice among ready models in `ready`, what a model owes in `course`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,6 @@ use crate::{
     Command, Entrant, Estimates, Event, Layout, Options, Progress, Visit,
     course::{Course, Status},
     estimates::Mean,
-    layout::shard_at,
     ready::Ready,
 };
 
@@ -76,8 +75,8 @@ pub struct Schedule {
     /// Which of the layout's segments are lost.
     pub(crate) is_lost: Vec<bool>,
     /// The slot of each visit that is running or reserved.
-    visits: BTreeMap<VisitId, usize>,
-    next_visit: VisitId,
+    pub(crate) visits: BTreeMap<VisitId, usize>,
+    pub(crate) next_visit: VisitId,
     pub(crate) fetch: Mean,
     pub(crate) took: Mean,
     /// The last moment that a wake-up was asked for.
@@ -97,11 +96,11 @@ pub(crate) struct Slot {
 /// A visit under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
-    visit: Visit,
+    pub(crate) visit: Visit,
     /// As expected.
     pub(crate) ends_at: Timestamp,
     /// The model ended meanwhile; the visit only keeps the slot busy.
-    is_orphan: bool,
+    pub(crate) is_orphan: bool,
 }
 
 impl Schedule {
@@ -173,8 +172,7 @@ impl Schedule {
                     self.took.add(took.as_secs_f64());
                     if !running.is_orphan {
                         let visit = running.visit;
-                        self.estimates
-                            .record(visit.model, visit.shard, visit.kind, *took);
+                        self.estimates.record(visit.model, visit.shard, visit.kind, *took);
                         self.complete(&visit, commands);
                     }
                 }
@@ -217,20 +215,13 @@ impl Schedule {
     }
 
     fn complete(&mut self, visit: &Visit, commands: &mut Vec<Command>) {
-        let course = self
-            .courses
-            .get_mut(&visit.model)
-            .expect("HOP-3: a running model has work");
+        let course = self.courses.get_mut(&visit.model).expect("HOP-3: a running model has work");
         course.complete(visit.shard.0 as usize, visit.slot.segment);
         if course.advance(&self.options, commands) {
             course.withdraw(&mut self.loads);
             self.courses.remove(&visit.model);
         } else {
-            course.weigh(
-                &self.estimates.of(visit.model),
-                &self.options,
-                &mut self.loads,
-            );
+            course.weigh(&self.estimates.of(visit.model), &self.options, &mut self.loads);
             self.ready.insert(course);
         }
     }
@@ -241,19 +232,13 @@ impl Schedule {
                 self.make_ready(running.visit.model);
             }
         } else if let Some(slot) = self.visits.remove(&visit) {
-            let reserved = self.slots[slot]
-                .next
-                .take()
-                .expect("HOP-2: it was running or reserved");
+            let reserved = self.slots[slot].next.take().expect("HOP-2: it was running or reserved");
             self.make_ready(reserved.model);
         }
     }
 
     fn make_ready(&mut self, model: ModelId) {
-        let course = self
-            .courses
-            .get_mut(&model)
-            .expect("HOP-3: a visiting model has work");
+        let course = self.courses.get_mut(&model).expect("HOP-3: a visiting model has work");
         course.status = Status::Ready;
         self.ready.insert(course);
     }
@@ -266,17 +251,11 @@ impl Schedule {
         match course.status {
             Status::Ready => self.ready.remove(&course),
             Status::Reserved(slot) => {
-                let reserved = self.slots[slot]
-                    .next
-                    .take()
-                    .expect("HOP-2: the slot is reserved");
+                let reserved = self.slots[slot].next.take().expect("HOP-2: the slot is reserved");
                 self.visits.remove(&reserved.id);
             }
             Status::Running(slot) => {
-                let running = self.slots[slot]
-                    .running
-                    .as_mut()
-                    .expect("HOP-2: the slot is busy");
+                let running = self.slots[slot].running.as_mut().expect("HOP-2: the slot is busy");
                 running.is_orphan = true;
             }
         }
@@ -311,10 +290,7 @@ impl Schedule {
     }
 
     fn place_of(&self, segment: SegmentId) -> Option<usize> {
-        self.layout
-            .segments
-            .iter()
-            .position(|known| known.id == segment)
+        self.layout.segments.iter().position(|known| known.id == segment)
     }
 
     fn weigh_again_if_guesses_were_wrong(&mut self) {
@@ -333,101 +309,5 @@ impl Schedule {
                 self.ready.insert(course);
             }
         }
-    }
-
-    fn start_visits(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
-        let mut idle = Vec::new();
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].running.is_some() || self.is_lost[self.layout.segment_of_slot[slot]]
-            {
-                continue;
-            }
-            match self.slots[slot].next.take() {
-                Some(visit) => {
-                    self.run(slot, visit, now, 0.0);
-                    commands.push(Command::Start(visit));
-                }
-                None => idle.push(slot),
-            }
-        }
-        self.sort_by_load(&mut idle);
-        for slot in idle {
-            let segment = &self.layout.segments[self.layout.segment_of_slot[slot]];
-            let chosen = self.ready.choose(segment, &self.courses, &self.loads, &[]);
-            if let Some((model, shard)) = chosen {
-                let visit = self.take(model, shard, slot);
-                let fetch = if visit.hops() {
-                    self.fetch.value_or(0.0)
-                } else {
-                    0.0
-                };
-                self.run(slot, visit, now, fetch);
-                commands.push(Command::Start(visit));
-            }
-        }
-    }
-
-    /// Sorts slots by their remaining load, longest first; equals keep their order.
-    pub(crate) fn sort_by_load(&self, slots: &mut [usize]) {
-        let load = |&slot: &usize| {
-            let segment = &self.layout.segments[self.layout.segment_of_slot[slot]];
-            let load: u128 = segment.shards.iter().map(|&shard| self.loads[shard]).sum();
-            (load, u128::from(segment.slots))
-        };
-        // a/x against b/y without a division: a·y against b·x.
-        slots.sort_by(|a, b| {
-            let ((a, x), (b, y)) = (load(a), load(b));
-            (b * x).cmp(&(a * y))
-        });
-    }
-
-    /// Makes a visit of a ready model; it is reserved for the slot until it runs.
-    pub(crate) fn take(&mut self, model: ModelId, shard: usize, slot: usize) -> Visit {
-        let course = self
-            .courses
-            .get_mut(&model)
-            .expect("HOP-3: a ready model has work");
-        self.ready.remove(course);
-        course.status = Status::Reserved(slot);
-        let id = self.next_visit;
-        self.next_visit = VisitId(id.0 + 1);
-        self.visits.insert(id, slot);
-        Visit {
-            id,
-            model,
-            epoch: course.epoch,
-            kind: course.kind,
-            shard: shard_at(shard),
-            slot: self.layout.slots[slot],
-            from: course.home,
-            version: course.version,
-        }
-    }
-
-    /// Marks a visit as running, after a fetch expected to take `fetch` seconds.
-    fn run(&mut self, slot: usize, visit: Visit, now: Timestamp, fetch: f64) {
-        let course = self
-            .courses
-            .get_mut(&visit.model)
-            .expect("HOP-3: a taken model has work");
-        assert_eq!(
-            course.status,
-            Status::Reserved(slot),
-            "HOP-3: a model is in one visit"
-        );
-        course.status = Status::Running(slot);
-        let work = self
-            .estimates
-            .of(visit.model)
-            .visit(visit.shard.0 as usize, visit.kind);
-        let fetch = std::time::Duration::from_secs_f64(fetch);
-        let ends_at = now + fetch + std::time::Duration::from_micros(work);
-        let running = Running {
-            visit,
-            ends_at,
-            is_orphan: false,
-        };
-        let before = self.slots[slot].running.replace(running);
-        assert!(before.is_none(), "HOP-2: a slot runs one visit at a time");
     }
 }

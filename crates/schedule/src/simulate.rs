@@ -66,15 +66,8 @@ pub fn simulate(
     visits.sort_by_key(|run| (run.ended_at, run.visit.id));
     let ended_at = visits.last().map_or(Timestamp(0), |run| run.ended_at);
     let makespan = ended_at.since(Timestamp(0));
-    let busy: Duration = visits
-        .iter()
-        .map(|run| run.ended_at.since(run.started_at))
-        .sum();
-    Outcome {
-        idle: (makespan * slots).saturating_sub(busy),
-        visits,
-        makespan,
-    }
+    let busy: Duration = visits.iter().map(|run| run.ended_at.since(run.started_at)).sum();
+    Outcome { idle: (makespan * slots).saturating_sub(busy), visits, makespan }
 }
 
 impl World<'_> {
@@ -83,13 +76,7 @@ impl World<'_> {
             Command::Start(visit) => self.start(visit, now),
             Command::Prefetch(visit) => {
                 self.arrivals.insert(visit.id, now + self.hop);
-                self.note(
-                    now + self.hop,
-                    Event::StateArrived {
-                        visit: visit.id,
-                        took: self.hop,
-                    },
-                );
+                self.note(now + self.hop, Event::StateArrived { visit: visit.id, took: self.hop });
             }
             Command::WakeAt(wake_at) => self.note(wake_at, Event::Woken),
             Command::EpochEnded { .. } | Command::ModelFinished { .. } | Command::Drained => {}
@@ -104,18 +91,8 @@ impl World<'_> {
         };
         let took = (self.took)(&visit);
         let ended_at = started_at + took;
-        self.visits.push(SimulatedVisit {
-            visit,
-            started_at,
-            ended_at,
-        });
-        self.note(
-            ended_at,
-            Event::VisitEnded {
-                visit: visit.id,
-                took,
-            },
-        );
+        self.visits.push(SimulatedVisit { visit, started_at, ended_at });
+        self.note(ended_at, Event::VisitEnded { visit: visit.id, took });
     }
 
     fn note(&mut self, at: Timestamp, event: Event) {
@@ -135,16 +112,9 @@ mod tests {
     /// Eight models of near-equal size on four slots for three epochs.
     fn run(prefetch: bool, hop: Duration) -> Outcome {
         let segments: Vec<_> = (0..4).map(SegmentId).collect();
-        let slots = segments
-            .iter()
-            .map(|&segment| SlotId { segment, index: 0 })
-            .collect();
+        let slots = segments.iter().map(|&segment| SlotId { segment, index: 0 }).collect();
         let layout = Layout::new(slots, segments).unwrap();
-        let options = Options {
-            epochs: 3,
-            prefetch,
-            ..Options::default()
-        };
+        let options = Options { epochs: 3, prefetch, ..Options::default() };
         let took = |model: ModelId, shard: u32| {
             Duration::from_micros(VISIT + u64::from(model.0 * 37 % 11 + shard * 5 % 7) * 20_000)
         };
@@ -157,19 +127,14 @@ mod tests {
         let row = |&model: &ModelId| (model, (0..4).map(|shard| took(model, shard)).collect());
         let estimates = Estimates::known(models.iter().map(row));
         let schedule = Schedule::new(layout, options, estimates);
-        simulate(schedule, entrants, hop, |visit| {
-            took(visit.model, visit.shard.0)
-        })
+        simulate(schedule, entrants, hop, |visit| took(visit.model, visit.shard.0))
     }
 
     #[test]
     fn hops_hide_behind_training_when_prefetched() {
         let tenth = Duration::from_micros(VISIT / 10);
-        let (free, waiting, hidden) = (
-            run(true, Duration::ZERO),
-            run(false, tenth),
-            run(true, tenth),
-        );
+        let (free, waiting, hidden) =
+            (run(true, Duration::ZERO), run(false, tenth), run(true, tenth));
         assert_eq!(hidden.visits.len(), 8 * 4 * 3);
         let ratio =
             |outcome: &Outcome| outcome.makespan.as_secs_f64() / free.makespan.as_secs_f64();

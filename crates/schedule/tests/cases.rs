@@ -1,5 +1,7 @@
 //! The published instances: every makespan of two-sided LRPT, exactly, by valid schedules.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use arrowhop_schedule::{
@@ -37,16 +39,9 @@ impl Case {
     fn run(&self) -> Outcome {
         let workers = u32::try_from(self.times[0].len()).unwrap();
         let segments: Vec<_> = (0..workers).map(SegmentId).collect();
-        let slots = segments
-            .iter()
-            .map(|&segment| SlotId { segment, index: 0 })
-            .collect();
+        let slots = segments.iter().map(|&segment| SlotId { segment, index: 0 }).collect();
         let layout = Layout::new(slots, segments).unwrap();
-        let options = Options {
-            epochs: self.epochs,
-            prefetch: false,
-            ..Options::default()
-        };
+        let options = Options { epochs: self.epochs, prefetch: false, ..Options::default() };
         let enter = |model| {
             let start = Progress::fresh();
             Entrant::new(&layout, &options, model, start, vec![], Duration::ZERO).unwrap()
@@ -68,40 +63,24 @@ impl Case {
             assert_eq!(run.visit.kind, VisitKind::Train);
             let span = (run.started_at, run.ended_at);
             slots.entry(run.visit.slot).or_default().push(span);
-            models
-                .entry(run.visit.model)
-                .or_default()
-                .push((span, run.visit));
+            models.entry(run.visit.model).or_default().push((span, run.visit));
         }
         for spans in slots.values_mut() {
             spans.sort_unstable();
-            assert!(
-                spans.windows(2).all(|pair| pair[0].1 <= pair[1].0),
-                "{id}: slots overlap"
-            );
+            assert!(spans.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{id}: slots overlap");
         }
         assert_eq!(models.len(), self.times.len(), "{id}");
         let shards = self.times[0].len();
         for visits in models.values_mut() {
             visits.sort_unstable_by_key(|(span, _)| *span);
-            assert!(
-                visits.windows(2).all(|pair| pair[0].0.1 <= pair[1].0.0),
-                "{id}: overlap"
-            );
+            assert!(visits.windows(2).all(|pair| pair[0].0.1 <= pair[1].0.0), "{id}: overlap");
             assert_eq!(visits.len(), shards * self.epochs as usize, "{id}");
             for (epoch, visits) in (0..).zip(visits.chunks(shards)) {
-                assert!(
-                    visits.iter().all(|(_, visit)| visit.epoch == epoch),
-                    "{id}: epoch order"
-                );
+                assert!(visits.iter().all(|(_, visit)| visit.epoch == epoch), "{id}: epoch order");
                 let mut seen: Vec<_> = visits.iter().map(|(_, visit)| visit.shard).collect();
                 seen.sort_unstable();
                 seen.dedup();
-                assert_eq!(
-                    seen.len(),
-                    shards,
-                    "{id}: a shard was visited twice in an epoch"
-                );
+                assert_eq!(seen.len(), shards, "{id}: a shard was visited twice in an epoch");
             }
         }
     }
@@ -109,31 +88,18 @@ impl Case {
 
 #[test]
 fn lrpt_makespans_are_those_published() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/schedule/cases.json"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/schedule/cases.json");
     let Ok(text) = std::fs::read_to_string(path) else {
         println!("skipped: the published instances are not beside this checkout");
         return;
     };
     let root: Value = serde_json::from_str(&text).unwrap();
-    let cases: Vec<_> = root["cases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(Case::read)
-        .collect();
+    let cases: Vec<_> = root["cases"].as_array().unwrap().iter().map(Case::read).collect();
     assert_eq!(cases.len(), 40);
     for case in &cases {
         let outcome = case.run();
         case.check(&outcome);
-        assert_eq!(
-            lower_bound(&case.times, case.epochs),
-            case.lower_bound,
-            "{}",
-            case.id
-        );
+        assert_eq!(lower_bound(&case.times, case.epochs), case.lower_bound, "{}", case.id);
         assert_eq!(outcome.makespan, case.lrpt_makespan, "{}", case.id);
     }
 }

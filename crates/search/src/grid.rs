@@ -24,10 +24,7 @@ impl Grid {
     pub fn new(space: &Space) -> Result<Self, Problems> {
         let mut problems = space.check().err().unwrap_or_default();
         for place in space.ranges() {
-            problems.push(
-                place,
-                "is a range; list values, or set search.method = \"random\"",
-            );
+            problems.push(place, "is a range; list values, or set search.method = \"random\"");
         }
         let size = space.size();
         if size > CONFIGS_MAX as u128 {
@@ -41,9 +38,7 @@ impl Grid {
         let mut configs = combinations(space);
         let mut seen = Seen::default();
         configs.retain(|config| seen.is_new(config));
-        Ok(Self {
-            configs: configs.into_iter(),
-        })
+        Ok(Self { configs: configs.into_iter() })
     }
 
     /// How many configurations are left.
@@ -90,16 +85,11 @@ fn optimizers(space: &OptimizerSpace) -> Vec<Optimizer> {
         choices = choices
             .into_iter()
             .flat_map(|choice| {
-                values
-                    .iter()
-                    .map(move |&value| [choice.clone(), vec![(name, value)]].concat())
+                values.iter().map(move |&value| [choice.clone(), vec![(name, value)]].concat())
             })
             .collect();
     }
-    choices
-        .iter()
-        .map(|choice| space.kind.with(choice))
-        .collect()
+    choices.iter().map(|choice| space.kind.with(choice)).collect()
 }
 
 #[cfg(test)]
@@ -116,12 +106,7 @@ mod tests {
         let row = |config: &ModelConfig| {
             let optimizer = config.optimizer;
             let rate = optimizer.learning_rate();
-            (
-                config.architecture.clone(),
-                optimizer.name(),
-                rate,
-                config.batch_rows,
-            )
+            (config.architecture.clone(), optimizer.name(), rate, config.batch_rows)
         };
         let mut expected = vec![];
         for network in ["M1", "M2"] {
@@ -162,40 +147,21 @@ mod tests {
             _ => panic!("only SGD was asked for"),
         });
         let values: Vec<_> = values.collect();
-        assert_eq!(
-            values,
-            [(0.2, false), (0.2, true), (0.1, false), (0.1, true)]
-        );
+        assert_eq!(values, [(0.2, false), (0.2, true), (0.1, false), (0.1, true)]);
     }
 
     #[test]
     fn a_grid_of_ranges_or_of_too_many_is_refused() {
-        let range = [(
-            "learning_rate",
-            Axis::Uniform {
-                low: 0.1,
-                high: 0.2,
-            },
-        )];
+        let range = [("learning_rate", Axis::Uniform { low: 0.1, high: 0.2 })];
         let optimizers = vec![optimizer(OptimizerKind::Adam, &range)];
-        let problems = Grid::new(&Space {
-            optimizers,
-            ..cifar10()
-        })
-        .unwrap_err();
+        let problems = Grid::new(&Space { optimizers, ..cifar10() }).unwrap_err();
         assert_eq!(
             problems.to_string(),
             "search.optimizer[0].learning_rate: is a range; list values, \
              or set search.method = \"random\""
         );
-        let many = Space {
-            batch_rows: (1..=2_000).collect(),
-            ..cifar10()
-        };
+        let many = Space { batch_rows: (1..=2_000).collect(), ..cifar10() };
         let text = Grid::new(&many).unwrap_err().to_string();
-        assert!(
-            text.starts_with("search: the grid has 16000 configurations"),
-            "{text}"
-        );
+        assert!(text.starts_with("search: the grid has 16000 configurations"), "{text}");
     }
 }

@@ -67,12 +67,7 @@ impl OptimizerKind {
 
     /// The optimizer with these values of named parameters, and Keras's defaults for the others.
     pub(crate) fn with(self, values: &[(&str, f64)]) -> Optimizer {
-        let value = |name| {
-            values
-                .iter()
-                .find(|(given, _)| *given == name)
-                .map(|(_, value)| *value)
-        };
+        let value = |name| values.iter().find(|(given, _)| *given == name).map(|(_, value)| *value);
         let number = |name, default| value(name).unwrap_or(default);
         let flag = |name, default: bool| value(name).map_or(default, |value| value != 0.0);
         match self {
@@ -140,11 +135,7 @@ mod tests {
 
     #[test]
     fn every_parameter_reaches_its_field_and_the_others_keep_their_defaults() {
-        for kind in [
-            OptimizerKind::Sgd,
-            OptimizerKind::RmsProp,
-            OptimizerKind::Adam,
-        ] {
+        for kind in [OptimizerKind::Sgd, OptimizerKind::RmsProp, OptimizerKind::Adam] {
             let default = kind.with(&[]);
             let changed = kind.parameters().iter().map(|(name, domain)| {
                 let value = if *domain == Domain::Flag { 1.0 } else { 0.25 };

@@ -42,20 +42,11 @@ impl Random {
         }
         problems.or(())?;
         let is_small = space.ranges().is_empty() && space.size() <= CONFIGS_MAX as u128;
-        let distinct = if is_small {
-            Grid::new(space)?.len()
-        } else {
-            count
-        };
+        let distinct = if is_small { Grid::new(space)?.len() } else { count };
         let mut draws = ChaCha8Rng::seed_from_u64(seed);
         draws.set_stream(Stream::Search.id());
         let (space, seen) = (space.clone(), Seen::default());
-        Ok(Self {
-            space,
-            draws,
-            seen,
-            configs_left: count.min(distinct),
-        })
+        Ok(Self { space, draws, seen, configs_left: count.min(distinct) })
     }
 
     fn draw(&mut self) -> ModelConfig {
@@ -63,10 +54,8 @@ impl Random {
         let draws = &mut self.draws;
         let architecture = pick(&space.architectures, draws).clone();
         let optimizer = pick(&space.optimizers, draws);
-        let values: Vec<_> = optimizer
-            .axes()
-            .map(|(name, axis)| (name, value(axis, draws)))
-            .collect();
+        let values: Vec<_> =
+            optimizer.axes().map(|(name, axis)| (name, value(axis, draws))).collect();
         ModelConfig {
             architecture,
             optimizer: optimizer.kind.with(&values),
@@ -119,9 +108,7 @@ fn share(draws: &mut ChaCha8Rng) -> f64 {
 /// Rounded to six significant digits: easy to read and to type again, and no longer in the digits
 /// in which platforms' logarithms differ.
 fn readable(value: f64) -> f64 {
-    format!("{value:.5e}")
-        .parse()
-        .expect("a number's own text is a number")
+    format!("{value:.5e}").parse().expect("a number's own text is a number")
 }
 
 #[cfg(test)]
@@ -137,25 +124,10 @@ mod tests {
     /// SGD with a logarithmic learning rate and a uniform momentum.
     fn ranges() -> Space {
         let axes = [
-            (
-                "learning_rate",
-                Axis::LogUniform {
-                    low: 1e-5,
-                    high: 1e-1,
-                },
-            ),
-            (
-                "momentum",
-                Axis::Uniform {
-                    low: 0.5,
-                    high: 0.9,
-                },
-            ),
+            ("learning_rate", Axis::LogUniform { low: 1e-5, high: 1e-1 }),
+            ("momentum", Axis::Uniform { low: 0.5, high: 0.9 }),
         ];
-        Space {
-            optimizers: vec![optimizer(OptimizerKind::Sgd, &axes)],
-            ..cifar10()
-        }
+        Space { optimizers: vec![optimizer(OptimizerKind::Sgd, &axes)], ..cifar10() }
     }
 
     fn pairs(configs: &[ModelConfig]) -> Vec<(f64, f64)> {
@@ -178,10 +150,7 @@ mod tests {
                 + usize::from(log_rate >= -3.0)
                 + usize::from(log_rate >= -2.0)] += 1;
         }
-        assert!(
-            decades.iter().all(|count| (900..1_100).contains(count)),
-            "{decades:?}"
-        );
+        assert!(decades.iter().all(|count| (900..1_100).contains(count)), "{decades:?}");
     }
 
     #[test]
@@ -207,11 +176,7 @@ mod tests {
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
         let longer = Random::new(&ranges(), 30, 1).unwrap().ask_all();
-        assert_eq!(
-            longer[..20],
-            draw(1),
-            "asking for more goes on from the same draws"
-        );
+        assert_eq!(longer[..20], draw(1), "asking for more goes on from the same draws");
     }
 
     #[test]
@@ -223,16 +188,9 @@ mod tests {
             drawn.swap_remove(place);
         }
         assert!(drawn.is_empty());
-        let point = Axis::Uniform {
-            low: 0.5,
-            high: 0.5,
-        };
+        let point = Axis::Uniform { low: 0.5, high: 0.5 };
         let optimizers = vec![optimizer(OptimizerKind::Sgd, &[("momentum", point)])];
-        let space = Space {
-            optimizers,
-            batch_rows: vec![64],
-            ..cifar10()
-        };
+        let space = Space { optimizers, batch_rows: vec![64], ..cifar10() };
         assert_eq!(Random::new(&space, 5, 3).unwrap().ask_all().len(), 2);
     }
 

@@ -75,10 +75,9 @@ impl Space {
         ] {
             check_count(count, &format!("search.{field}"), &mut problems);
         }
-        for (field, values, max) in [
-            ("batch_size", &self.batch_rows, BATCH_ROWS_MAX),
-            ("passes", &self.passes, PASSES_MAX),
-        ] {
+        for (field, values, max) in
+            [("batch_size", &self.batch_rows, BATCH_ROWS_MAX), ("passes", &self.passes, PASSES_MAX)]
+        {
             for value in values.iter().filter(|&&value| value == 0 || value > max) {
                 let text = format!("{value} is out of bounds; use 1 to {max}");
                 problems.push(format!("search.{field}"), text);
@@ -136,10 +135,7 @@ impl OptimizerSpace {
                 None => {
                     let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
                     let (kind, names) = (self.kind.name(), names.join(", "));
-                    problems.push(
-                        place,
-                        format!("{kind} has no such parameter; it has {names}"),
-                    );
+                    problems.push(place, format!("{kind} has no such parameter; it has {names}"));
                 }
             }
         }
@@ -154,10 +150,7 @@ impl Axis {
         };
         check_count(ends.len(), place, problems);
         for value in ends.iter().filter(|&&value| !domain.has(value)) {
-            problems.push(
-                place,
-                format!("{value} is out of bounds; use {}", domain.text()),
-            );
+            problems.push(place, format!("{value} is out of bounds; use {}", domain.text()));
         }
         match self {
             Self::Values(_) => {}
@@ -165,16 +158,10 @@ impl Axis {
                 problems.push(place, "is a flag, not a range; list the values");
             }
             Self::Uniform { low, high } | Self::LogUniform { low, high } if low > high => {
-                problems.push(
-                    place,
-                    format!("its low {low} is above its high {high}; swap them"),
-                );
+                problems.push(place, format!("its low {low} is above its high {high}; swap them"));
             }
             Self::LogUniform { low, .. } if *low == 0.0 => {
-                problems.push(
-                    place,
-                    "a logarithmic range cannot start at 0; use a positive low",
-                );
+                problems.push(place, "a logarithmic range cannot start at 0; use a positive low");
             }
             Self::Uniform { .. } | Self::LogUniform { .. } => {}
         }
@@ -185,10 +172,7 @@ fn check_count(count: usize, place: &str, problems: &mut Problems) {
     if count == 0 {
         problems.push(place, "is empty; give at least one");
     } else if count > CONFIGS_MAX {
-        problems.push(
-            place,
-            format!("has {count} entries; a list may have {CONFIGS_MAX}"),
-        );
+        problems.push(place, format!("has {count} entries; a list may have {CONFIGS_MAX}"));
     }
 }
 
@@ -198,13 +182,8 @@ pub(crate) mod tests {
 
     /// An optimizer's space from names and axes.
     pub(crate) fn optimizer(kind: OptimizerKind, axes: &[(&str, Axis)]) -> OptimizerSpace {
-        let parameters = axes
-            .iter()
-            .map(|(name, axis)| ((*name).to_owned(), axis.clone()));
-        OptimizerSpace {
-            kind,
-            parameters: parameters.collect(),
-        }
+        let parameters = axes.iter().map(|(name, axis)| ((*name).to_owned(), axis.clone()));
+        OptimizerSpace { kind, parameters: parameters.collect() }
     }
 
     /// The grid of MADlib's model selection on CIFAR-10.
@@ -214,10 +193,7 @@ pub(crate) mod tests {
         Space {
             architectures: vec!["M1".to_owned(), "M2".to_owned()],
             optimizers: vec![
-                optimizer(
-                    OptimizerKind::RmsProp,
-                    &[("learning_rate", rates()), ("decay", decay)],
-                ),
+                optimizer(OptimizerKind::RmsProp, &[("learning_rate", rates()), ("decay", decay)]),
                 optimizer(OptimizerKind::Adam, &[("learning_rate", rates())]),
             ],
             losses: vec![Loss::CategoricalCrossentropy],
@@ -228,10 +204,7 @@ pub(crate) mod tests {
 
     fn places(space: &Space) -> Vec<String> {
         let problems = space.check().unwrap_err();
-        problems
-            .iter()
-            .map(|problem| problem.place.clone())
-            .collect()
+        problems.iter().map(|problem| problem.place.clone()).collect()
     }
 
     #[test]
@@ -244,18 +217,8 @@ pub(crate) mod tests {
             batch_rows: vec![0, 32, 1_000_001],
             passes: vec![1_001],
         };
-        let fields = [
-            "networks",
-            "optimizer",
-            "loss",
-            "batch_size",
-            "batch_size",
-            "passes",
-        ];
-        assert_eq!(
-            places(&space),
-            fields.map(|field| format!("search.{field}"))
-        );
+        let fields = ["networks", "optimizer", "loss", "batch_size", "batch_size", "passes"];
+        assert_eq!(places(&space), fields.map(|field| format!("search.{field}")));
     }
 
     #[test]
@@ -269,39 +232,13 @@ pub(crate) mod tests {
             ("decay", values(&[])),
         ];
         let adam = [
-            (
-                "learning_rate",
-                Axis::LogUniform {
-                    low: 0.1,
-                    high: 0.01,
-                },
-            ),
-            (
-                "amsgrad",
-                Axis::Uniform {
-                    low: 0.0,
-                    high: 1.0,
-                },
-            ),
-            (
-                "decay",
-                Axis::LogUniform {
-                    low: 0.0,
-                    high: 0.1,
-                },
-            ),
-            (
-                "beta_2",
-                Axis::Uniform {
-                    low: 0.9,
-                    high: 1.0,
-                },
-            ),
+            ("learning_rate", Axis::LogUniform { low: 0.1, high: 0.01 }),
+            ("amsgrad", Axis::Uniform { low: 0.0, high: 1.0 }),
+            ("decay", Axis::LogUniform { low: 0.0, high: 0.1 }),
+            ("beta_2", Axis::Uniform { low: 0.9, high: 1.0 }),
         ];
-        let optimizers = vec![
-            optimizer(OptimizerKind::Sgd, &sgd),
-            optimizer(OptimizerKind::Adam, &adam),
-        ];
+        let optimizers =
+            vec![optimizer(OptimizerKind::Sgd, &sgd), optimizer(OptimizerKind::Adam, &adam)];
         let names = [
             "0].beta_1",
             "0].decay",
@@ -315,12 +252,6 @@ pub(crate) mod tests {
             "1].learning_rate",
         ];
         let expected = names.map(|name| format!("search.optimizer[{name}"));
-        assert_eq!(
-            places(&Space {
-                optimizers,
-                ..cifar10()
-            }),
-            expected
-        );
+        assert_eq!(places(&Space { optimizers, ..cifar10() }), expected);
     }
 }

@@ -26,7 +26,7 @@
 //! - **HOP-4**: no stall: as long as work is owed, the run is not stopped and no segment is lost,
 //!   something runs; and no slot stands idle while a ready model owes it a visit.
 //! - **HOP-5**: a schedule rebuilt from its models' [`Progress`] and the same estimates goes on as
-//!   the one it replaces would have.
+//!   the one it replaces would have; only how long fetches take is learned anew.
 
 mod bound;
 mod course;

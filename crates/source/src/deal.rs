@@ -67,6 +67,11 @@ impl Deal {
         Ok(Self { shards: spec.shards, train, validation, candidates })
     }
 
+    /// The first row of the training source that is used for training.
+    pub(crate) fn first_row(&self) -> u32 {
+        self.train.iter().copied().min().expect("every shard has a training row")
+    }
+
     /// The batches of every shard, at most `batch_rows` each: shard by shard, training before
     /// validation.
     pub(crate) fn batches(&self, batch_rows: usize) -> Vec<BatchRows> {

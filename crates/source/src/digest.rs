@@ -5,10 +5,10 @@
 //! * **Rows of a data set**: the sum of all rows' digests, each read as a little-endian 256-bit
 //!   integer, modulo 2²⁵⁶: equal for equal rows in any order, on any number of shards.
 //! * **Shard**: blake3 of its rows' digests in order, training before validation.
-//! * **Data set**: blake3 of, in this order, the preparation's text, the input's shape as u64s, its
-//!   type's bytes per element (u64), its `normalize` (f32), and for each shard its number (u32),
-//!   training rows (u64), validation rows (u64) and digest; the text and the shape are preceded by
-//!   their lengths (u64).
+//! * **Data set**: blake3 of, in this order, the preparation's text (the target is in it), the
+//!   input's shape as u64s, its type's bytes per element (u64), its `normalize` (f32), and for each
+//!   shard its number (u32), training rows (u64), validation rows (u64) and digest; the text and
+//!   the shape are preceded by their lengths (u64).
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Int32Type, UInt8Type, UInt64Type};

@@ -2,7 +2,7 @@
 
 use arrowhop_types::{InputSpec, Part, Problems};
 
-use crate::deal::BatchRows;
+use crate::deal::{BatchRows, Deal};
 use crate::shards::{Buffers, slots};
 use crate::spec::Inputs;
 use crate::table::Table;
@@ -17,23 +17,28 @@ pub(crate) enum Encoder {
 }
 
 impl Encoder {
-    /// Settles everything from the training file: shapes, types, statistics over `rows`.
+    /// Settles everything from the training file: shapes and types from a row that is used,
+    /// statistics from all rows that training could use.
     pub(crate) fn resolve(
         table: &Table,
         inputs: &Inputs,
         target: &str,
-        rows: &[u32],
+        deal: &Deal,
     ) -> Result<Self, Problems> {
         match inputs {
             Inputs::Tensor { column, shape, normalize } => {
-                let row = rows.first().copied().unwrap_or(0);
+                let row = deal.first_row();
                 TensorEncoder::resolve(table, column, shape.as_deref(), *normalize, row)
                     .map(Self::Tensor)
             }
-            Inputs::Table { columns, standardise } => {
-                TableEncoder::resolve(table, columns.as_deref(), target, *standardise, rows)
-                    .map(Self::Table)
-            }
+            Inputs::Table { columns, standardise } => TableEncoder::resolve(
+                table,
+                columns.as_deref(),
+                target,
+                *standardise,
+                &deal.candidates,
+            )
+            .map(Self::Table),
         }
     }
 

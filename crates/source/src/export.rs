@@ -9,7 +9,7 @@ use arrowhop_types::{DataSet, Part, ShardId};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::SourceError;
 use crate::prepare::PreparedShard;
@@ -85,6 +85,9 @@ fn write_file(
     let facts = facts.map(|(key, value)| KeyValue::new(key.to_owned(), value)).to_vec();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        // Elements of tensors have nothing to gain from a dictionary or from page statistics.
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_key_value_metadata(Some(facts))
         .build();
     let schema = shard_schema(&data_set.input, Some(&data_set.target));

@@ -67,7 +67,7 @@ fn prepare_files(
     let validation_rows = validation.as_ref().map(Table::rows);
     let deal = gather(&mut problems, Deal::new(spec, train.rows(), validation_rows));
     let encoder = deal.as_ref().and_then(|deal| {
-        let encoder = Encoder::resolve(&train, inputs, &target.column, &deal.candidates);
+        let encoder = Encoder::resolve(&train, inputs, &target.column, deal);
         gather(&mut problems, encoder)
     });
     let target = gather(&mut problems, TargetEncoder::resolve(&train, target));
@@ -157,4 +157,117 @@ fn assemble(
         preparation,
     };
     Prepared { data_set, shards }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BinaryArray, Float64Array, Int32Array};
+
+    use super::*;
+    use crate::fixtures::{
+        column, file_spec, generated_spec, png, problems, tensor, train_of, validation_of, write,
+    };
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_and_another_the_same_rows_in_another_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let x = column("x", Float64Array::from_iter_values((0..300).map(f64::from)));
+        let y = column("y", Int32Array::from_iter_values((0..300).map(|row| row % 3)));
+        let path = write(dir.path(), "t", &[x, y]);
+        let spec = DataSpec { shards: 7, ..file_spec(&path, tensor()) };
+        let (one, again) = (prepare(&spec).unwrap(), prepare(&spec).unwrap());
+        assert_eq!(one.data_set, again.data_set);
+        assert_eq!(one.shards, again.shards);
+        let other = prepare(&DataSpec { seed: 43, ..spec.clone() }).unwrap();
+        assert_eq!(other.data_set.rows_digest, one.data_set.rows_digest);
+        assert_ne!(other.data_set.id, one.data_set.id);
+        let sizes: Vec<u64> = one.data_set.shards.iter().map(|shard| shard.train_rows).collect();
+        assert_eq!(sizes, [43, 43, 43, 43, 43, 43, 42]);
+        let mut rows: Vec<u64> = train_of(&one).into_iter().map(|(row, ..)| row).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..300).collect::<Vec<_>>());
+        for (row, x, y) in train_of(&one) {
+            let row = f32::from(u16::try_from(row).unwrap());
+            assert_eq!((x[0], y[0]), (row, row % 3.0));
+        }
+    }
+
+    #[test]
+    fn a_split_keeps_row_numbers_and_labels() {
+        let dir = tempfile::tempdir().unwrap();
+        let x = column("x", Float64Array::from_iter_values((0..50).map(f64::from)));
+        let y = column("y", Int32Array::from_iter_values((0..50).map(|row| row % 5)));
+        let path = write(dir.path(), "t", &[x, y]);
+        let spec = file_spec(&path, tensor());
+        let prepared =
+            prepare(&DataSpec { validation_fraction: Some(0.2), shards: 3, ..spec }).unwrap();
+        let validation = validation_of(&prepared);
+        assert_eq!((validation.len(), train_of(&prepared).len()), (10, 40));
+        for (row, x, y) in validation.into_iter().chain(train_of(&prepared)) {
+            let row = f32::from(u16::try_from(row).unwrap());
+            assert_eq!((x[0], y[0]), (row, row % 5.0));
+        }
+    }
+
+    #[test]
+    fn rows_beyond_the_bound_are_not_decoded() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = png(&[7; 4], [2, 2, 1]);
+        let spec = |path: &Path| DataSpec {
+            max_rows: Some(5),
+            ..file_spec(
+                path,
+                Inputs::Tensor { column: "x".into(), shape: Some(vec![2, 2, 1]), normalize: 1.0 },
+            )
+        };
+        let y = || column("y", Int32Array::from_iter_values(0..40));
+        let images = BinaryArray::from(vec![good.as_slice(); 40]);
+        let path = write(dir.path(), "good", &[column("x", images), y()]);
+        let taken: Vec<u64> =
+            train_of(&prepare(&spec(&path)).unwrap()).into_iter().map(|(row, ..)| row).collect();
+        assert_eq!(taken.len(), 5);
+        let only_taken =
+            (0..40).map(|row| if taken.contains(&row) { &good[..] } else { b"broken" });
+        let images = BinaryArray::from_iter_values(only_taken);
+        let path = write(dir.path(), "broken", &[column("x", images), y()]);
+        let prepared = prepare(&spec(&path)).unwrap();
+        assert_eq!(train_of(&prepared).len(), 5);
+        assert_eq!(prepared.data_set.target.width(), 40, "classes are those of the whole file");
+        assert!(prepare(&DataSpec { max_rows: None, ..spec(&path) }).is_err());
+    }
+
+    #[test]
+    fn problems_of_all_columns_and_files_are_found_in_one_pass() {
+        let dir = tempfile::tempdir().unwrap();
+        let x = |value| column("x", Float64Array::from(vec![Some(1.0), value]));
+        let y = |value| column("y", Int32Array::from(vec![Some(1), value]));
+        let train = write(dir.path(), "train", &[x(None), y(None)]);
+        let other = write(dir.path(), "other", &[x(Some(f64::NAN)), y(Some(2))]);
+        let spec = crate::fixtures::with_validation(file_spec(&train, tensor()), &other);
+        assert_eq!(
+            problems(dir.path(), &DataSpec { seed: 1, ..spec.clone() }),
+            "train, column `y`, row 1: is null; fill it in or leave the row out\n\
+             other, column `y`, row 1: is `2`, which is no class of the training file\n\
+             other, column `x`, row 1: is not finite: element 0 is NaN as f32\n\
+             train, column `x`, row 1: is null or holds a null; fill it in or leave the row out"
+        );
+        assert_eq!(
+            problems(dir.path(), &DataSpec { shards: 3, ..spec }),
+            "shards: is 3, but there are only 2 training rows; every shard needs at least one"
+        );
+    }
+
+    #[test]
+    fn generated_rows_may_be_split_off_too() {
+        let spec = DataSpec { validation_fraction: Some(0.25), ..generated_spec(80, 0) };
+        let split = prepare(&spec).unwrap();
+        let whole = prepare(&generated_spec(80, 0)).unwrap();
+        let mut rows = train_of(&split);
+        rows.extend(validation_of(&split));
+        let mut wanted = train_of(&whole);
+        rows.sort_by_key(|(row, ..)| *row);
+        wanted.sort_by_key(|(row, ..)| *row);
+        assert_eq!(rows, wanted);
+        assert_eq!(split.data_set.rows(Part::Validation), 20);
+    }
 }

@@ -165,3 +165,103 @@ fn in_order(rows: u32, batch_rows: usize) -> Vec<BatchRows> {
     let batch = |rows: &[u32]| BatchRows { shard: 0, part: Part::Train, rows: rows.to_vec() };
     rows.chunks(batch_rows).map(batch).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arrow::array::{BooleanArray, Float64Array, StringArray};
+
+    use super::*;
+    use crate::fixtures::{
+        all_columns, column, concat, file_spec, generated_spec, train_of, validation_of, write,
+    };
+    use crate::{DataSpec, prepare};
+
+    fn people(dir: &Path, name: &str, with_target: bool) -> PathBuf {
+        let mut columns = vec![
+            column("age", Float64Array::from(vec![Some(1.0), None, Some(4.0), Some(8.0)])),
+            column("job", StringArray::from(vec!["a", "b", "a", "c"])),
+        ];
+        if with_target {
+            columns.push(column("y", BooleanArray::from(vec![true, false, true, false])));
+        }
+        write(dir, name, &columns)
+    }
+
+    #[test]
+    fn new_rows_are_prepared_to_the_bit_as_training_rows_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = people(dir.path(), "train", true);
+        let prepared = prepare(&file_spec(&path, all_columns())).unwrap();
+        let mut trained = train_of(&prepared);
+        trained.sort_by_key(|(row, ..)| *row);
+        let preparation = &prepared.data_set.preparation;
+        let origin = NewOrigin::Parquet(path);
+        let new = prepare_new(preparation, &origin, &NewOptions::default()).unwrap();
+        assert_eq!((new.rows, new.has_target), (4, true));
+        assert_eq!(
+            (&new.input, &new.target),
+            (&prepared.data_set.input, &prepared.data_set.target)
+        );
+        assert_eq!(concat(&new.batches), trained);
+
+        let options = NewOptions { max_rows: Some(3), target: TargetUse::Ignored };
+        let new = prepare_new(preparation, &origin, &options).unwrap();
+        assert_eq!((new.rows, new.has_target, new.batches[0].num_columns()), (3, false, 2));
+    }
+
+    #[test]
+    fn a_file_without_its_target_can_be_predicted_but_not_evaluated() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = people(dir.path(), "train", true);
+        let preparation = prepare(&file_spec(&train, all_columns())).unwrap().data_set.preparation;
+        let origin = NewOrigin::Parquet(people(dir.path(), "new", false));
+        let new = prepare_new(&preparation, &origin, &NewOptions::default()).unwrap();
+        assert_eq!((new.rows, new.has_target), (4, false));
+        let options = NewOptions { max_rows: None, target: TargetUse::Required };
+        let error = prepare_new(&preparation, &origin, &options).unwrap_err();
+        let text = error.to_string().replace(&format!("{}/", dir.path().display()), "");
+        assert_eq!(text, "new, column `y`: there is no such column; there are `age`, `job`");
+    }
+
+    #[test]
+    fn generated_rows_can_be_made_again_or_anew() {
+        let prepared = prepare(&DataSpec { shards: 1, ..generated_spec(50, 20) }).unwrap();
+        let preparation = &prepared.data_set.preparation;
+        let generator = Generator::Shapes { rows: 50, validation_rows: 20 };
+        let origin = |seed, part| NewOrigin::Generated { generator, seed, part };
+        let made = |seed, part| {
+            let options = NewOptions::default();
+            concat(&prepare_new(preparation, &origin(seed, part), &options).unwrap().batches)
+        };
+        let mut wanted = validation_of(&prepared);
+        wanted.sort_by_key(|(row, ..)| *row);
+        assert_eq!(made(42, Part::Validation), wanted);
+        assert_eq!(made(42, Part::Train).len(), 50);
+        assert_ne!(made(43, Part::Validation), wanted);
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = people(dir.path(), "train", true);
+        let other = prepare(&file_spec(&path, all_columns())).unwrap().data_set.preparation;
+        let error =
+            prepare_new(&other, &origin(42, Part::Train), &NewOptions::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "generator: makes grey images of shapes, which this model was not trained on"
+        );
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing_wrong_said() {
+        let prepared = prepare(&generated_spec(8, 0)).unwrap();
+        let preparation = &prepared.data_set.preparation;
+        let generator = Generator::Shapes { rows: 8, validation_rows: 0 };
+        let origin = NewOrigin::Generated { generator, seed: 1, part: Part::Validation };
+        let error = prepare_new(preparation, &origin, &NewOptions::default()).unwrap_err();
+        assert_eq!(error.to_string(), "generator: makes no validation rows");
+        let none = NewOptions { max_rows: Some(0), ..NewOptions::default() };
+        let error = prepare_new(preparation, &origin, &none).unwrap_err();
+        assert_eq!(error.to_string(), "max_rows: is 0; give at least 1");
+    }
+}

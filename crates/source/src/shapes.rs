@@ -1,7 +1,8 @@
 //! The data set `shapes`: grey images of 16×16 pixels that show a disc, a ring, a square, a cross,
 //! a triangle or stripes, at any place, size, rotation and contrast, light on dark or dark on
-//! light, under noise. A linear model cannot tell them apart; a small convolutional network learns
-//! to within a minute.
+//! light, under noise. Measured with seed 42, 6,000 training and 1,500 validation rows: logistic
+//! regression reaches 28 %, a network of 3×3 convolutions (16 and 32 channels, each pooled, then 64
+//! units; Adam 0.001, batches of 32) 90 % after one epoch, 98 % after three, over 99 % after four.
 //!
 //! Every row has its own run of the random stream, so that any row can be made alone, and only
 //! `+ − × ÷ √` are used on floats, so that every machine makes the same bytes.
@@ -195,4 +196,79 @@ fn is_inside(class: usize, u: f64, v: f64) -> bool {
 #[expect(clippy::cast_sign_loss, reason = "it is not negative")]
 fn to_byte(level: f64) -> u8 {
     level.clamp(0.0, 255.0).round() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{generated_spec, train_of, validation_of};
+    use crate::{DataSpec, Generator, Origin, prepare};
+
+    fn drawn(seed: u64, part: Part, row: u32) -> [u8; PIXELS] {
+        let mut pixels = [0; PIXELS];
+        Shapes::new(seed).draw(part, row, &mut pixels);
+        pixels
+    }
+
+    #[test]
+    fn a_row_follows_from_seed_part_and_number_alone() {
+        let prepared = prepare(&generated_spec(30, 12)).unwrap();
+        let parts =
+            [(Part::Train, train_of(&prepared)), (Part::Validation, validation_of(&prepared))];
+        for (part, rows) in parts {
+            for (row, x, y) in rows {
+                let row = u32::try_from(row).unwrap();
+                assert_eq!(x, drawn(42, part, row).map(f32::from));
+                assert_eq!(y, [f32::from(u8::try_from(row % 6).unwrap())]);
+            }
+        }
+        assert_ne!(drawn(42, Part::Train, 0), drawn(42, Part::Validation, 0));
+        assert_ne!(drawn(42, Part::Train, 0), drawn(43, Part::Train, 0));
+    }
+
+    #[test]
+    fn the_images_stay_as_they_are() {
+        let pixels: Vec<u8> = (0..60).flat_map(|row| drawn(42, Part::Train, row)).collect();
+        let digest = blake3::hash(&pixels).to_hex();
+        assert_eq!(&digest[..16], IMAGES_OF_SEED_42);
+    }
+
+    /// A change here changes the data set of every quickstart: never edit it without measuring
+    /// again what a linear model and a small network reach.
+    const IMAGES_OF_SEED_42: &str = "5d856549a92f6349";
+
+    /// Nearest class mean: the simplest linear rule. Chance is 1 in 6.
+    #[test]
+    fn means_of_pixels_do_not_tell_the_classes_apart() {
+        let mut means = vec![[0.0_f64; PIXELS]; CLASSES.len()];
+        for row in 0..1_200 {
+            let mean = &mut means[row as usize % CLASSES.len()];
+            let pixels = drawn(42, Part::Train, row);
+            mean.iter_mut().zip(pixels).for_each(|(m, p)| *m += f64::from(p) / 200.0);
+        }
+        let nearest = |pixels: [u8; PIXELS]| {
+            let distance = |mean: &[f64; PIXELS]| -> f64 {
+                mean.iter().zip(pixels).map(|(m, p)| (m - f64::from(p)).powi(2)).sum()
+            };
+            (0..CLASSES.len()).min_by(|a, b| distance(&means[*a]).total_cmp(&distance(&means[*b])))
+        };
+        let right = (0..600)
+            .filter(|row| {
+                nearest(drawn(42, Part::Validation, *row)) == Some(*row as usize % CLASSES.len())
+            })
+            .count();
+        assert!(right < 300, "{right} of 600 by nearest mean");
+    }
+
+    #[test]
+    fn impossible_counts_are_refused() {
+        let generator = Generator::Shapes { rows: 0, validation_rows: u64::MAX };
+        let origin = Origin::Generated(generator);
+        let error = prepare(&DataSpec { origin, ..generated_spec(0, 0) }).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "rows: is 0; give 1 to 1073741824\n\
+             validation_rows: is 18446744073709551615; give 0 to 1073741824"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use arrowhop_types::{Dtype, Problems};
 
 use crate::numbers::{Fault, Numbers, cast_exactly, number_type};
 use crate::pictures;
+use crate::spec::elements;
 use crate::table::Table;
 
 /// How a file stores the column.
@@ -25,7 +26,7 @@ pub(crate) fn inspect(
     table: &Table,
     column: &str,
     row: u32,
-    has_shape: bool,
+    declared: Option<&[usize]>,
 ) -> Result<(Storage, Dtype, Vec<usize>), Problems> {
     let data_type = table.field(column)?.data_type();
     let in_column = |text: String| Problems::one(table.column_place(column), text);
@@ -42,12 +43,19 @@ pub(crate) fn inspect(
             let shape = pictures::picture_shape(bytes).map_err(in_row)?;
             return Ok((Storage::Pictures, Dtype::U8, shape.to_vec()));
         }
-        if has_shape {
-            return Ok((Storage::Bytes, Dtype::U8, vec![bytes.len()]));
+        let Some(shape) = declared else {
+            let text = "is neither a JPEG nor a PNG image, and its shape is unknown; give `shape` \
+                        if these are the elements";
+            return Err(in_row(text.into()));
+        };
+        let (found, wanted) = (bytes.len(), elements(shape).unwrap_or(0));
+        if found != wanted {
+            return Err(in_row(format!(
+                "is neither a JPEG nor a PNG image, and has {found} bytes, where shape {shape:?} \
+                 takes {wanted}"
+            )));
         }
-        let text = "is neither a JPEG nor a PNG image, and its shape is unknown; give `shape` if \
-                    these are the elements";
-        return Err(in_row(text.into()));
+        return Ok((Storage::Bytes, Dtype::U8, shape.to_vec()));
     }
     let Some(number) = number_type(data_type) else {
         return Err(in_column(format!(

@@ -22,20 +22,12 @@ impl<'a> Fields<'a> {
             problems.push(place, format!("must be an object, not {}", shown(value)));
             return None;
         };
-        Some(Self {
-            object,
-            place,
-            problems: Problems::new(),
-        })
+        Some(Self { object, place, problems: Problems::new() })
     }
 
     /// The JSON pointer of a field.
     pub(crate) fn at(&self, key: &str) -> String {
-        format!(
-            "{}/{}",
-            self.place,
-            key.replace('~', "~0").replace('/', "~1")
-        )
+        format!("{}/{}", self.place, key.replace('~', "~0").replace('/', "~1"))
     }
 
     /// Notes a problem with a field.
@@ -66,10 +58,7 @@ impl<'a> Fields<'a> {
 
     /// The names of all fields that are not null.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.object
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(key, _)| key.as_str())
+        self.object.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str())
     }
 
     /// A text.
@@ -87,16 +76,13 @@ impl<'a> Fields<'a> {
 
     /// True or false.
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> bool {
-        self.read(key, "true or false", Value::as_bool)
-            .unwrap_or(default)
+        self.read(key, "true or false", Value::as_bool).unwrap_or(default)
     }
 
     /// A finite number.
     pub(crate) fn number(&mut self, key: &str, default: f64) -> f64 {
-        self.read(key, "a number", |value| {
-            value.as_f64().filter(|x| x.is_finite())
-        })
-        .unwrap_or(default)
+        self.read(key, "a number", |value| value.as_f64().filter(|x| x.is_finite()))
+            .unwrap_or(default)
     }
 
     /// A length that must be there.
@@ -104,11 +90,7 @@ impl<'a> Fields<'a> {
         if self.value(key).is_none() {
             self.problem(key, "is missing");
         }
-        self.read(
-            key,
-            &format!("a whole number from 1 to {SIZE_MAX}"),
-            size_of,
-        )
+        self.read(key, &format!("a whole number from 1 to {SIZE_MAX}"), size_of)
     }
 
     /// A length.
@@ -122,13 +104,11 @@ impl<'a> Fields<'a> {
     /// Two lengths, given as a list or as one number for both.
     pub(crate) fn pair(&mut self, key: &str) -> Option<[usize; 2]> {
         let expected = format!("one or two whole numbers from 1 to {SIZE_MAX}");
-        self.read(key, &expected, |value| {
-            match value.as_array().map(Vec::as_slice) {
-                Some([both]) => Some([size_of(both)?; 2]),
-                Some([first, second]) => Some([size_of(first)?, size_of(second)?]),
-                Some(_) => None,
-                None => Some([size_of(value)?; 2]),
-            }
+        self.read(key, &expected, |value| match value.as_array().map(Vec::as_slice) {
+            Some([both]) => Some([size_of(both)?; 2]),
+            Some([first, second]) => Some([size_of(first)?, size_of(second)?]),
+            Some(_) => None,
+            None => Some([size_of(value)?; 2]),
         })
     }
 

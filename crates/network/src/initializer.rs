@@ -28,29 +28,12 @@ pub(crate) enum Distribution {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Initializer {
     Constant(f64),
-    Uniform {
-        low: f64,
-        high: f64,
-    },
-    Normal {
-        mean: f64,
-        deviation: f64,
-    },
-    TruncatedNormal {
-        mean: f64,
-        deviation: f64,
-    },
-    Scaled {
-        scale: f64,
-        fan: Fan,
-        distribution: Distribution,
-    },
-    Orthogonal {
-        gain: f64,
-    },
-    Identity {
-        gain: f64,
-    },
+    Uniform { low: f64, high: f64 },
+    Normal { mean: f64, deviation: f64 },
+    TruncatedNormal { mean: f64, deviation: f64 },
+    Scaled { scale: f64, fan: Fan, distribution: Distribution },
+    Orthogonal { gain: f64 },
+    Identity { gain: f64 },
 }
 
 impl Initializer {
@@ -62,11 +45,7 @@ impl Initializer {
             Self::Uniform { low, high } => uniform(low, high, count, rng),
             Self::Normal { mean, deviation } => normal(mean, deviation, f64::INFINITY, count, rng),
             Self::TruncatedNormal { mean, deviation } => normal(mean, deviation, 2.0, count, rng),
-            Self::Scaled {
-                scale,
-                fan,
-                distribution,
-            } => {
+            Self::Scaled { scale, fan, distribution } => {
                 let variance = scale / fan_of(shape, fan).max(1.0);
                 match distribution {
                     Distribution::Uniform => {
@@ -87,19 +66,13 @@ impl Initializer {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "weights are single precision"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
 fn single(value: f64) -> f32 {
     value as f32
 }
 
 /// Inputs or outputs per unit. Source: Keras's `compute_fans`; kernels are (…, in, out).
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "shapes stay below 2^31 elements"
-)]
+#[expect(clippy::cast_precision_loss, reason = "shapes stay below 2^31 elements")]
 fn fan_of(shape: &[usize], fan: Fan) -> f64 {
     let (inputs, outputs) = match shape {
         [] => (1, 1),
@@ -122,9 +95,7 @@ fn fraction(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 fn uniform(low: f64, high: f64, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    (0..count)
-        .map(|_| single(low + (high - low) * fraction(rng)))
-        .collect()
+    (0..count).map(|_| single(low + (high - low) * fraction(rng))).collect()
 }
 
 /// Normal draws no further than `cut` deviations from the mean.
@@ -158,17 +129,12 @@ fn orthogonal(shape: &[usize], gain: f64, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let (long, short) = (rows.max(columns), rows.min(columns));
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(short);
     for _ in 0..short {
-        let mut vector: Vec<f64> = (0..long.div_ceil(2))
-            .flat_map(|_| standard_normals(rng))
-            .take(long)
-            .collect();
+        let mut vector: Vec<f64> =
+            (0..long.div_ceil(2)).flat_map(|_| standard_normals(rng)).take(long).collect();
         for _ in 0..2 {
             for other in &basis {
                 let overlap: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
-                vector
-                    .iter_mut()
-                    .zip(other)
-                    .for_each(|(a, b)| *a -= overlap * b);
+                vector.iter_mut().zip(other).for_each(|(a, b)| *a -= overlap * b);
             }
         }
         let length = vector.iter().map(|a| a * a).sum::<f64>().sqrt();
@@ -176,29 +142,15 @@ fn orthogonal(shape: &[usize], gain: f64, rng: &mut ChaCha8Rng) -> Vec<f32> {
         basis.push(vector);
     }
     let entry = |row: usize, column: usize| {
-        if rows >= columns {
-            basis[column][row]
-        } else {
-            basis[row][column]
-        }
+        if rows >= columns { basis[column][row] } else { basis[row][column] }
     };
-    (0..rows * columns)
-        .map(|i| single(gain * entry(i / columns, i % columns)))
-        .collect()
+    (0..rows * columns).map(|i| single(gain * entry(i / columns, i % columns))).collect()
 }
 
 fn identity(shape: &[usize], gain: f64) -> Vec<f32> {
     let columns = shape.last().copied().unwrap_or(1);
     let count: usize = shape.iter().product();
-    (0..count)
-        .map(|i| {
-            if i / columns == i % columns {
-                single(gain)
-            } else {
-                0.0
-            }
-        })
-        .collect()
+    (0..count).map(|i| if i / columns == i % columns { single(gain) } else { 0.0 }).collect()
 }
 
 #[cfg(test)]
@@ -213,60 +165,32 @@ mod tests {
     fn moments(values: &[f32]) -> (f64, f64) {
         let n = f64::from(u32::try_from(values.len()).unwrap());
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-        let variance = values
-            .iter()
-            .map(|v| (f64::from(*v) - mean).powi(2))
-            .sum::<f64>()
-            / n;
+        let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
         (mean, variance)
     }
 
     #[test]
     fn scaled_initialisers_have_the_variance_of_their_fan() {
         let shape = [3, 3, 20, 40];
-        for distribution in [
-            Distribution::Uniform,
-            Distribution::TruncatedNormal,
-            Distribution::UntruncatedNormal,
-        ] {
+        for distribution in
+            [Distribution::Uniform, Distribution::TruncatedNormal, Distribution::UntruncatedNormal]
+        {
             for (fan, units) in [(Fan::In, 180.0), (Fan::Out, 360.0), (Fan::Average, 270.0)] {
-                let values = draw(
-                    &Initializer::Scaled {
-                        scale: 2.0,
-                        fan,
-                        distribution,
-                    },
-                    &shape,
-                );
+                let values = draw(&Initializer::Scaled { scale: 2.0, fan, distribution }, &shape);
                 let (mean, variance) = moments(&values);
                 assert!(mean.abs() < 0.004, "{distribution:?} {fan:?}: mean {mean}");
                 let ratio = variance / (2.0 / units);
-                assert!(
-                    (ratio - 1.0).abs() < 0.05,
-                    "{distribution:?} {fan:?}: ratio {ratio}"
-                );
+                assert!((ratio - 1.0).abs() < 0.05, "{distribution:?} {fan:?}: ratio {ratio}");
             }
         }
     }
 
     #[test]
     fn truncated_normals_stay_within_two_deviations() {
-        let values = draw(
-            &Initializer::TruncatedNormal {
-                mean: 1.0,
-                deviation: 0.5,
-            },
-            &[5_000],
-        );
+        let values = draw(&Initializer::TruncatedNormal { mean: 1.0, deviation: 0.5 }, &[5_000]);
         assert!(values.iter().all(|v| (0.0..=2.0).contains(v)));
         assert!((moments(&values).0 - 1.0).abs() < 0.02);
-        let uncut = draw(
-            &Initializer::Normal {
-                mean: 0.0,
-                deviation: 0.5,
-            },
-            &[5_000],
-        );
+        let uncut = draw(&Initializer::Normal { mean: 0.0, deviation: 0.5 }, &[5_000]);
         assert!(uncut.iter().any(|v| v.abs() > 1.0));
     }
 

@@ -11,6 +11,9 @@ pub(crate) struct Layer {
     pub(crate) name: String,
     /// Keras's class.
     pub(crate) class: &'static str,
+    /// Whether an optimizer changes its weights; a frozen batch normalisation also keeps its moving
+    /// statistics, and uses them in training.
+    pub(crate) is_trainable: bool,
     /// What it computes.
     pub(crate) operation: Operation,
     /// What is applied to that.
@@ -31,6 +34,7 @@ pub(crate) enum Operation {
     },
     MaxPooling(Window),
     AveragePooling(Window),
+    GlobalAveragePooling,
     Flatten,
     Dropout {
         rate: f64,
@@ -80,28 +84,26 @@ pub(crate) struct LayerWeight<'a> {
 impl Layer {
     /// Its weight arrays in Keras's order.
     pub(crate) fn weights(&self) -> Vec<LayerWeight<'_>> {
-        match &self.operation {
+        let mut weights = match &self.operation {
             Operation::Dense(kernel) => {
                 kernel.weights(vec![self.input_channels(), self.output_channels()])
             }
             Operation::Convolution { kernel, window } => {
                 let [height, width] = window.size;
-                kernel.weights(vec![
-                    height,
-                    width,
-                    self.input_channels(),
-                    self.output_channels(),
-                ])
+                kernel.weights(vec![height, width, self.input_channels(), self.output_channels()])
             }
             Operation::BatchNormalization(normalization) => {
                 normalization.weights(self.output_channels())
             }
             Operation::MaxPooling(_)
             | Operation::AveragePooling(_)
+            | Operation::GlobalAveragePooling
             | Operation::Flatten
             | Operation::Dropout { .. }
             | Operation::Activation => Vec::new(),
-        }
+        };
+        weights.iter_mut().for_each(|weight| weight.trainable &= self.is_trainable);
+        weights
     }
 
     /// Multiply-accumulates of one example's forward pass, of kernels only.
@@ -129,12 +131,8 @@ impl Layer {
 impl Kernel {
     fn weights(&self, shape: Vec<usize>) -> Vec<LayerWeight<'_>> {
         let units = shape.last().copied().unwrap_or(1);
-        let kernel = LayerWeight {
-            name: "kernel",
-            shape,
-            trainable: true,
-            initializer: &self.kernel,
-        };
+        let kernel =
+            LayerWeight { name: "kernel", shape, trainable: true, initializer: &self.kernel };
         let bias = self.bias.as_ref().map(|initializer| LayerWeight {
             name: "bias",
             shape: vec![units],
@@ -157,12 +155,7 @@ impl Normalization {
             .into_iter()
             .filter_map(|(name, trainable, initializer)| {
                 let initializer = initializer?;
-                Some(LayerWeight {
-                    name,
-                    shape: vec![channels],
-                    trainable,
-                    initializer,
-                })
+                Some(LayerWeight { name, shape: vec![channels], trainable, initializer })
             })
             .collect()
     }

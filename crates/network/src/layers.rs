@@ -22,20 +22,28 @@ pub(crate) enum Value {
 
 /// Training draws masks and notes the batch's statistics; inference does neither.
 pub(crate) enum Mode<'a> {
-    Training {
-        masks: &'a mut ChaCha8Rng,
-        statistics: &'a mut Vec<BatchStatistics>,
-    },
+    Training { masks: &'a mut ChaCha8Rng, statistics: &'a mut Vec<BatchStatistics> },
     Inference,
+}
+
+impl Mode<'_> {
+    fn statistics(&mut self) -> Option<&mut Vec<BatchStatistics>> {
+        match self {
+            Mode::Training { statistics, .. } => Some(statistics),
+            Mode::Inference => None,
+        }
+    }
 }
 
 /// A layer's operation.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has few layers")]
 pub(crate) enum Operation {
     Dense(Dense),
     Convolution(Convolution),
     MaxPooling(MaxPooling),
     AveragePooling(AveragePooling),
+    GlobalAveragePooling(GlobalAveragePooling),
     Flatten(Flatten),
     Dropout(Dropout),
     BatchNormalization(BatchNormalization),
@@ -74,6 +82,10 @@ pub(crate) struct AveragePooling {
     pub(crate) window: Window,
 }
 
+/// The mean of each channel.
+#[derive(Module, Debug)]
+pub(crate) struct GlobalAveragePooling {}
+
 /// Images to rows, in Keras's order: height, width, channels.
 #[derive(Module, Debug)]
 pub(crate) struct Flatten {}
@@ -102,6 +114,9 @@ pub(crate) struct BatchNormalization {
     epsilon: f64,
     #[module(skip)]
     unbiased: bool,
+    /// Uses its moving statistics in training, too, and keeps them.
+    #[module(skip)]
+    pub(crate) is_frozen: bool,
 }
 
 impl Operation {
@@ -111,50 +126,39 @@ impl Operation {
         mut weights: impl Iterator<Item = TensorData>,
         device: &Device,
     ) -> Self {
-        let mut next = || {
-            weights
-                .next()
-                .expect("as many arrays as the layer has weights")
-        };
+        let trainable = layer.is_trainable;
+        let mut next = || weights.next().expect("as many arrays as the layer has weights");
         match &layer.operation {
             layer::Operation::Dense(kernel) => Self::Dense(Dense {
-                kernel: Param::from_data(next(), device),
-                bias: kernel
-                    .bias
-                    .is_some()
-                    .then(|| Param::from_data(next(), device)),
+                kernel: weight(next(), device, trainable),
+                bias: kernel.bias.is_some().then(|| weight(next(), device, trainable)),
             }),
             layer::Operation::Convolution { kernel, window } => Self::Convolution(Convolution {
-                kernel: Param::from_data(next(), device),
-                bias: kernel
-                    .bias
-                    .is_some()
-                    .then(|| Param::from_data(next(), device)),
+                kernel: weight(next(), device, trainable),
+                bias: kernel.bias.is_some().then(|| weight(next(), device, trainable)),
                 window: window.clone(),
             }),
-            layer::Operation::MaxPooling(window) => Self::MaxPooling(MaxPooling {
-                window: window.clone(),
-            }),
-            layer::Operation::AveragePooling(window) => Self::AveragePooling(AveragePooling {
-                window: window.clone(),
-            }),
+            layer::Operation::MaxPooling(window) => {
+                Self::MaxPooling(MaxPooling { window: window.clone() })
+            }
+            layer::Operation::AveragePooling(window) => {
+                Self::AveragePooling(AveragePooling { window: window.clone() })
+            }
+            layer::Operation::GlobalAveragePooling => {
+                Self::GlobalAveragePooling(GlobalAveragePooling {})
+            }
             layer::Operation::Flatten => Self::Flatten(Flatten {}),
             layer::Operation::Dropout { rate } => Self::Dropout(Dropout { rate: *rate }),
             layer::Operation::BatchNormalization(spec) => {
                 Self::BatchNormalization(BatchNormalization {
-                    gamma: spec
-                        .gamma
-                        .is_some()
-                        .then(|| Param::from_data(next(), device)),
-                    beta: spec
-                        .beta
-                        .is_some()
-                        .then(|| Param::from_data(next(), device)),
+                    gamma: spec.gamma.is_some().then(|| weight(next(), device, trainable)),
+                    beta: spec.beta.is_some().then(|| weight(next(), device, trainable)),
                     moving_mean: Tensor::from_data(next(), device).inner(),
                     moving_variance: Tensor::from_data(next(), device).inner(),
                     momentum: spec.momentum,
                     epsilon: spec.epsilon,
                     unbiased: spec.unbiased,
+                    is_frozen: !trainable,
                 })
             }
             layer::Operation::Activation => Self::Identity(Identity {}),
@@ -172,14 +176,12 @@ impl Operation {
                 let gamma = normalization.gamma.as_ref().map(Param::val);
                 let beta = normalization.beta.as_ref().map(Param::val);
                 let moving = [&normalization.moving_mean, &normalization.moving_variance];
-                let arrays = gamma
-                    .into_iter()
-                    .chain(beta)
-                    .chain(moving.into_iter().cloned());
+                let arrays = gamma.into_iter().chain(beta).chain(moving.into_iter().cloned());
                 arrays.map(Tensor::into_data).collect()
             }
             Self::MaxPooling(_)
             | Self::AveragePooling(_)
+            | Self::GlobalAveragePooling(_)
             | Self::Flatten(_)
             | Self::Dropout(_)
             | Self::Identity(_) => Vec::new(),
@@ -195,6 +197,9 @@ impl Operation {
             }
             (Self::MaxPooling(pooling), Value::Image(x)) => Value::Image(pooling.forward(x)),
             (Self::AveragePooling(pooling), Value::Image(x)) => Value::Image(pooling.forward(x)),
+            (Self::GlobalAveragePooling(_), Value::Image(x)) => {
+                Value::Flat(x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2))
+            }
             (Self::Flatten(_), x) => Value::Flat(x.into_rows()),
             (Self::Dropout(dropout), Value::Flat(x)) => Value::Flat(dropout.forward(x, mode)),
             (Self::Dropout(dropout), Value::Image(x)) => Value::Image(dropout.forward(x, mode)),
@@ -207,7 +212,10 @@ impl Operation {
             (Self::Identity(_), x) => x,
             (Self::Dense(_), Value::Image(_))
             | (
-                Self::Convolution(_) | Self::MaxPooling(_) | Self::AveragePooling(_),
+                Self::Convolution(_)
+                | Self::MaxPooling(_)
+                | Self::AveragePooling(_)
+                | Self::GlobalAveragePooling(_),
                 Value::Flat(_),
             ) => unreachable!("a layer's input has the rank that was checked when it was read"),
         }
@@ -240,12 +248,7 @@ impl Dense {
 
 impl Convolution {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let Window {
-            stride,
-            dilation,
-            padding,
-            ..
-        } = self.window;
+        let Window { stride, dilation, padding, .. } = self.window;
         let options = ops::ConvOptions::new_with_padding(stride, padding, dilation, 1);
         let kernel = self.kernel.val().permute([3, 2, 0, 1]);
         module::conv2d(x, kernel, self.bias.as_ref().map(Param::val), options)
@@ -287,22 +290,13 @@ impl Dropout {
 }
 
 /// Zeros with probability `rate`, else 1 / (1 − rate).
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "masks are single precision"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "masks are single precision")]
 #[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
 fn mask(rate: f64, count: usize, masks: &mut ChaCha8Rng) -> Vec<f32> {
     let dropped_below = (rate * 4_294_967_296.0) as u64;
     let kept = (1.0 / (1.0 - rate)) as f32;
     (0..count)
-        .map(|_| {
-            if u64::from(masks.next_u32()) < dropped_below {
-                0.0
-            } else {
-                kept
-            }
-        })
+        .map(|_| if u64::from(masks.next_u32()) < dropped_below { 0.0 } else { kept })
         .collect()
 }
 
@@ -314,7 +308,7 @@ impl BatchNormalization {
         let gamma = gamma.unwrap_or_else(|| Tensor::ones(channels.clone(), &device));
         let beta = self.beta.as_ref().map(Param::val);
         let beta = beta.unwrap_or_else(|| Tensor::zeros(channels, &device));
-        let Mode::Training { statistics, .. } = mode else {
+        let Some(statistics) = mode.statistics().filter(|_| !self.is_frozen) else {
             let (mean, variance) = (self.moving_mean.clone(), self.moving_variance.clone());
             return module::batch_norm(x, gamma, beta, mean, variance, self.epsilon);
         };
@@ -331,11 +325,8 @@ impl BatchNormalization {
     /// moving ← moving · m + batch · (1 − m).
     pub(crate) fn update_moving(self, batch: BatchStatistics) -> Self {
         let old = self.momentum;
-        let variance = if self.unbiased {
-            batch.variance * bessel(batch.cells)
-        } else {
-            batch.variance
-        };
+        let variance =
+            if self.unbiased { batch.variance * bessel(batch.cells) } else { batch.variance };
         Self {
             moving_mean: self.moving_mean * old + batch.mean * (1.0 - old),
             moving_variance: self.moving_variance * old + variance * (1.0 - old),
@@ -345,12 +336,18 @@ impl BatchNormalization {
 }
 
 /// n / (n − 1), and 1 for a single value, as TensorFlow's fused kernel has it.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a batch has fewer than 2^52 cells"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 cells")]
 fn bessel(cells: usize) -> f64 {
     cells as f64 / cells.saturating_sub(1).max(1) as f64
+}
+
+/// A weight array on the device; a frozen one takes no gradient.
+fn weight<const D: usize>(
+    data: TensorData,
+    device: &Device,
+    is_trainable: bool,
+) -> Param<Tensor<D>> {
+    Param::from_data(data, device).set_require_grad(is_trainable)
 }
 
 fn kernel_and_bias<const D: usize>(
@@ -358,9 +355,7 @@ fn kernel_and_bias<const D: usize>(
     bias: Option<&Param<Tensor<1>>>,
 ) -> Vec<TensorData> {
     let bias = bias.map(|bias| bias.val().into_data());
-    std::iter::once(kernel.val().into_data())
-        .chain(bias)
-        .collect()
+    std::iter::once(kernel.val().into_data()).chain(bias).collect()
 }
 
 #[cfg(test)]
@@ -373,9 +368,6 @@ mod tests {
         let mask = mask(0.25, 40_000, &mut ChaCha8Rng::seed_from_u64(3));
         let zeros = mask.iter().filter(|value| **value == 0.0).count();
         assert!((9_600..10_400).contains(&zeros), "{zeros} of 40000 dropped");
-        assert!(
-            mask.iter()
-                .all(|value| *value == 0.0 || *value == 4.0 / 3.0)
-        );
+        assert!(mask.iter().all(|value| *value == 0.0 || *value == 4.0 / 3.0));
     }
 }

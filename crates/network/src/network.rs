@@ -75,11 +75,7 @@ impl Network {
         for (weight, data) in expected.into_iter().zip(weights) {
             let (expected, found) = (weight.elements(), data.len());
             if found != expected {
-                return Err(NetworkError::WeightSize {
-                    name: weight.name,
-                    expected,
-                    found,
-                });
+                return Err(NetworkError::WeightSize { name: weight.name, expected, found });
             }
             arrays.push(TensorData::new(data, weight.shape));
         }
@@ -94,11 +90,7 @@ impl Network {
             last.activation = Activation::Linear;
         }
         let image = <[usize; 3]>::try_from(spec.input_shape()).ok();
-        Ok(Self {
-            layers,
-            image,
-            gives_logits,
-        })
+        Ok(Self { layers, image, gives_logits })
     }
 
     /// The weights in Keras's order and layout.
@@ -119,11 +111,7 @@ impl Network {
     #[must_use]
     pub fn predict(&self, rows: Tensor<2>) -> Tensor<2> {
         let output = self.forward(rows);
-        if self.gives_logits {
-            Activation::Softmax.forward(output)
-        } else {
-            output
-        }
+        if self.gives_logits { Activation::Softmax.forward(output) } else { output }
     }
 
     /// A training pass over rows of shape (batch, elements): the batch's own statistics, and dropout
@@ -131,13 +119,7 @@ impl Network {
     #[must_use]
     pub fn forward_training(&self, rows: Tensor<2>, masks: &mut ChaCha8Rng) -> TrainingPass {
         let mut statistics = Vec::new();
-        let output = self.run(
-            rows,
-            &mut Mode::Training {
-                masks,
-                statistics: &mut statistics,
-            },
-        );
+        let output = self.run(rows, &mut Mode::Training { masks, statistics: &mut statistics });
         TrainingPass { output, statistics }
     }
 
@@ -146,20 +128,12 @@ impl Network {
     pub fn update_moving_statistics(mut self, statistics: Vec<BatchStatistics>) -> Self {
         let mut statistics = statistics.into_iter();
         let layers = self.layers.into_iter().map(|step| match step.operation {
-            Operation::BatchNormalization(layer) => {
-                let batch = statistics
-                    .next()
-                    .expect("a pass notes each normalising layer once");
+            Operation::BatchNormalization(layer) if !layer.is_frozen => {
+                let batch = statistics.next().expect("a pass notes each normalising layer once");
                 let operation = Operation::BatchNormalization(layer.update_moving(batch));
-                Step {
-                    operation,
-                    activation: step.activation,
-                }
+                Step { operation, activation: step.activation }
             }
-            operation => Step {
-                operation,
-                activation: step.activation,
-            },
+            operation => Step { operation, activation: step.activation },
         });
         self.layers = layers.collect();
         self
@@ -175,11 +149,7 @@ impl Network {
         gradients: Gradients,
         update: impl FnMut(usize, &mut [f32], &[f32]),
     ) -> Self {
-        self.map(&mut Update {
-            gradients,
-            update,
-            index: 0,
-        })
+        self.map(&mut Update { gradients, update, index: 0 })
     }
 
     fn run(&self, rows: Tensor<2>, mode: &mut Mode<'_>) -> Tensor<2> {
@@ -192,10 +162,7 @@ impl Network {
             None => Value::Flat(rows),
         };
         for step in &self.layers {
-            value = step
-                .operation
-                .forward(value, mode)
-                .activate(step.activation);
+            value = step.operation.forward(value, mode).activate(step.activation);
         }
         value.into_rows()
     }
@@ -210,6 +177,9 @@ struct Update<F> {
 
 impl<F: FnMut(usize, &mut [f32], &[f32])> ModuleMapper for Update<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !param.is_require_grad() {
+            return param;
+        }
         let (id, tensor, mapper) = param.consume();
         let gradient = tensor
             .grad_remove(&mut self.gradients)
@@ -225,6 +195,187 @@ impl<F: FnMut(usize, &mut [f32], &[f32])> ModuleMapper for Update<F> {
 }
 
 fn floats(data: TensorData) -> Vec<f32> {
-    data.try_into_vec()
-        .expect("all tensors of a network are f32")
+    data.try_into_vec().expect("all tensors of a network are f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::rand_core::SeedableRng;
+    use serde_json::{Value, json};
+
+    fn spec(input: &Value, layers: &[Value]) -> NetworkSpec {
+        let mut all = vec![json!({"class_name": "InputLayer",
+            "config": {"batch_input_shape": input}})];
+        all.extend_from_slice(layers);
+        let model = json!({"class_name": "Sequential", "config": {"layers": all}});
+        NetworkSpec::parse(&model.to_string()).unwrap()
+    }
+
+    fn output(spec: &NetworkSpec, weights: Vec<Vec<f32>>, rows: Vec<f32>) -> Vec<f32> {
+        let device = Device::flex();
+        let network = Network::from_weights(spec, weights, &device).unwrap();
+        let shape = [rows.len() / spec.input_elements(), spec.input_elements()];
+        floats(
+            network.forward(Tensor::from_data(TensorData::new(rows, shape), &device)).into_data(),
+        )
+    }
+
+    fn flatten() -> Value {
+        json!({"class_name": "Flatten", "config": {"name": "flatten"}})
+    }
+
+    /// The worked example of TensorFlow's SAME padding.
+    #[test]
+    fn the_odd_padding_of_a_same_convolution_comes_after() {
+        let convolution = json!({"class_name": "Conv2D", "config": {"name": "a", "filters": 1,
+            "kernel_size": 3, "strides": 2, "padding": "same", "use_bias": false}});
+        let spec = spec(&json!([null, 4, 4, 1]), &[convolution, flatten()]);
+        assert_eq!(output(&spec, vec![vec![1.0; 9]], vec![1.0; 16]), [9.0, 6.0, 6.0, 4.0]);
+    }
+
+    #[test]
+    fn pools_leave_the_padding_out() {
+        let pool = |class: &str| {
+            let pool = json!({"class_name": class, "config": {"name": "a", "pool_size": 2,
+                "padding": "same"}});
+            spec(&json!([null, 3, 3, 1]), &[pool, flatten()])
+        };
+        let cells: Vec<f32> = (1_u8..=9).map(|cell| -f32::from(cell)).collect();
+        let mean = output(&pool("AveragePooling2D"), vec![], cells.clone());
+        assert_eq!(mean, [-3.0, -4.5, -7.5, -9.0]);
+        assert_eq!(output(&pool("MaxPooling2D"), vec![], cells), [-1.0, -3.0, -7.0, -9.0]);
+    }
+
+    /// Two 1×1 filters over a 1×2 image of 3 channels: flattening must give pixel by pixel.
+    #[test]
+    fn images_are_flattened_channels_last() {
+        let convolution = json!({"class_name": "Conv2D", "config": {"name": "a", "filters": 2,
+            "kernel_size": 1}});
+        let spec = spec(&json!([null, 1, 2, 3]), &[convolution, flatten()]);
+        let kernel = vec![1.0, 0.0, 0.0, 10.0, 0.0, 100.0];
+        let pixels = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let expected = [1.5, 320.0 - 0.5, 4.5, 650.0 - 0.5];
+        assert_eq!(output(&spec, vec![kernel, vec![0.5, -0.5]], pixels), expected);
+    }
+
+    #[test]
+    fn weights_come_back_as_they_went_in() {
+        let layers = [
+            json!({"class_name": "Conv2D", "config": {"name": "a", "filters": 4,
+                "kernel_size": [3, 2]}}),
+            json!({"class_name": "BatchNormalization", "config": {"name": "b", "scale": false}}),
+            flatten(),
+            json!({"class_name": "Dense", "config": {"name": "c", "units": 2}}),
+        ];
+        let spec = spec(&json!([null, 5, 4, 3]), &layers);
+        let names: Vec<_> = spec.weights().into_iter().map(|weight| weight.name).collect();
+        let expected = [
+            "a/kernel",
+            "a/bias",
+            "b/beta",
+            "b/moving_mean",
+            "b/moving_variance",
+            "c/kernel",
+            "c/bias",
+        ];
+        assert_eq!(names, expected);
+        let weights = spec.initial_weights(3, ModelId(1));
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let network = Network::from_weights(&spec, weights.clone(), &device).unwrap();
+            assert_eq!(network.weights(), weights);
+        }
+        assert_eq!(Network::initialise(&spec, 3, ModelId(1), &Device::flex()).weights(), weights);
+        assert_ne!(spec.initial_weights(3, ModelId(2)), weights);
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_named() {
+        let dense = json!({"class_name": "Dense", "config": {"name": "c", "units": 2}});
+        let spec = spec(&json!([null, 3]), &[dense]);
+        let build = |weights| Network::from_weights(&spec, weights, &Device::flex()).unwrap_err();
+        assert_eq!(build(vec![vec![]]), NetworkError::WeightCount { expected: 2, found: 1 });
+        let name = "c/kernel".to_owned();
+        let size = NetworkError::WeightSize { name, expected: 6, found: 5 };
+        assert_eq!(build(vec![vec![0.0; 5], vec![0.0; 2]]), size);
+    }
+
+    #[test]
+    fn dropout_works_in_training_alone_and_scales_what_it_keeps() {
+        let dropout = json!({"class_name": "Dropout", "config": {"name": "a", "rate": 0.75}});
+        let spec = spec(&json!([null, 1000]), &[dropout]);
+        let device = Device::flex();
+        let network = Network::from_weights(&spec, vec![], &device).unwrap();
+        let ones = Tensor::<2>::ones([4, 1000], &device);
+        let mut masks = ChaCha8Rng::seed_from_u64(1);
+        let trained = floats(network.forward_training(ones.clone(), &mut masks).output.into_data());
+        assert!(trained.iter().all(|value| [0.0, 4.0].contains(value)));
+        let kept = trained.iter().filter(|value| **value == 4.0).count();
+        assert!((900..1100).contains(&kept), "{kept} of 4000 kept");
+        assert!(floats(network.forward(ones).into_data()).iter().all(|value| *value == 1.0));
+    }
+
+    /// One channel with the values 1, 3: mean 2, population variance 1, unbiased variance 2.
+    #[test]
+    fn moving_statistics_follow_the_batch_by_keras_s_rules() {
+        let layer = json!({"class_name": "BatchNormalization", "config": {"name": "a",
+            "momentum": 0.5, "epsilon": 1e-12}});
+        let frozen = json!({"class_name": "BatchNormalization", "config": {"name": "a",
+            "trainable": false}});
+        let image = json!([null, 1, 1, 1]);
+        let device = Device::flex();
+        let table = [
+            (spec(&json!([null, 1]), std::slice::from_ref(&layer)), [-1.0, 1.0], [1.0, 0.5 + 0.5]),
+            (spec(&image, &[layer, flatten()]), [-1.0, 1.0], [1.0, 0.5 + 1.0]),
+            (spec(&image, &[frozen, flatten()]), [0.999_5, 2.998_5], [0.0, 1.0]),
+        ];
+        for (spec, outputs, moving) in table {
+            let network = Network::initialise(&spec, 1, ModelId(1), &device);
+            let rows = Tensor::<2>::from_floats([[1.0], [3.0]], &device);
+            let pass = network.forward_training(rows, &mut ChaCha8Rng::seed_from_u64(1));
+            let found = floats(pass.output.into_data());
+            assert!((found[0] - outputs[0]).abs() < 1e-4, "{found:?}, not {outputs:?}");
+            assert!((found[1] - outputs[1]).abs() < 1e-4, "{found:?}, not {outputs:?}");
+            let weights = network.update_moving_statistics(pass.statistics).weights();
+            assert_eq!([weights[2][0], weights[3][0]], moving);
+        }
+    }
+
+    #[test]
+    fn frozen_weights_are_not_offered_for_an_update() {
+        let dense = |name: &str, trainable: bool| {
+            json!({"class_name": "Dense", "config": {"name": name, "units": 1,
+                "kernel_initializer": "ones", "use_bias": false, "trainable": trainable}})
+        };
+        let spec = spec(&json!([null, 1]), &[dense("a", false), dense("b", true)]);
+        let trainable: Vec<_> = spec.weights().iter().map(|weight| weight.trainable).collect();
+        assert_eq!(trainable, [false, true]);
+        let device = Device::flex().autodiff();
+        let network = Network::initialise(&spec, 1, ModelId(1), &device);
+        let row = Tensor::<2>::from_floats([[3.0]], &device);
+        let pass = network.forward_training(row, &mut ChaCha8Rng::seed_from_u64(1));
+        let gradients = pass.output.sum().backward();
+        let mut offered = Vec::new();
+        let network = network.update(gradients, |i, weights, gradient| {
+            offered.push((i, gradient.to_vec()));
+            weights[0] = 7.0;
+        });
+        assert_eq!(offered, [(0, vec![3.0])]);
+        assert_eq!(network.weights(), [[1.0], [7.0]]);
+    }
+
+    #[test]
+    fn softmax_at_the_end_is_left_to_the_loss_but_not_in_predictions() {
+        let dense = json!({"class_name": "Dense", "config": {"name": "c", "units": 2,
+            "use_bias": false, "activation": "softmax"}});
+        let spec = spec(&json!([null, 1]), &[dense]);
+        assert!(spec.gives_logits());
+        let device = Device::flex();
+        let weights = vec![vec![0.0, 3_f32.ln()]];
+        let network = Network::from_weights(&spec, weights, &device).unwrap();
+        let row = Tensor::<2>::ones([1, 1], &device);
+        assert_eq!(floats(network.forward(row.clone()).into_data()), [0.0, 3_f32.ln()]);
+        let probabilities = floats(network.predict(row).into_data());
+        assert!((probabilities[1] - 0.75).abs() < 1e-6, "{probabilities:?}");
+    }
 }

@@ -32,24 +32,11 @@ pub(crate) fn refuse_unsupported(fields: &mut Fields<'_>) {
     refuse_other_dtypes(fields);
 }
 
-/// Weights that stay as they are cannot be asked for yet.
-pub(crate) fn refuse_frozen(fields: &mut Fields<'_>) {
-    if !fields.flag("trainable", true) {
-        fields.problem(
-            "trainable",
-            "frozen layers are not supported; it must be true",
-        );
-    }
-}
-
 fn refuse_other_data_formats(fields: &mut Fields<'_>) {
     if let Some(format) = fields.text("data_format")
         && format != "channels_last"
     {
-        fields.problem(
-            "data_format",
-            format!("{format:?} is not supported, only channels_last"),
-        );
+        fields.problem("data_format", format!("{format:?} is not supported, only channels_last"));
     }
 }
 
@@ -60,10 +47,7 @@ fn refuse_other_dtypes(fields: &mut Fields<'_>) {
     };
     let name = value.pointer("/config/name").unwrap_or(value);
     if name.as_str() != Some("float32") {
-        fields.problem(
-            "dtype",
-            format!("{} is not supported, only float32", shown(name)),
-        );
+        fields.problem("dtype", format!("{} is not supported, only float32", shown(name)));
     }
 }
 
@@ -137,22 +121,18 @@ fn by_class(class: &str, config: &mut Fields<'_>) -> Option<Initializer> {
         "HeNormal" | "he_normal" => he(Distribution::TruncatedNormal),
         "LecunUniform" | "lecun_uniform" => lecun(Distribution::Uniform),
         "LecunNormal" | "lecun_normal" => lecun(Distribution::TruncatedNormal),
-        "Orthogonal" | "orthogonal" | "OrthogonalInitializer" => Initializer::Orthogonal {
-            gain: config.number("gain", 1.0),
-        },
-        "Identity" | "identity" | "IdentityInitializer" => Initializer::Identity {
-            gain: config.number("gain", 1.0),
-        },
+        "Orthogonal" | "orthogonal" | "OrthogonalInitializer" => {
+            Initializer::Orthogonal { gain: config.number("gain", 1.0) }
+        }
+        "Identity" | "identity" | "IdentityInitializer" => {
+            Initializer::Identity { gain: config.number("gain", 1.0) }
+        }
         _ => return None,
     })
 }
 
 fn scaled(scale: f64, fan: Fan, distribution: Distribution) -> Initializer {
-    Initializer::Scaled {
-        scale,
-        fan,
-        distribution,
-    }
+    Initializer::Scaled { scale, fan, distribution }
 }
 
 fn mean_and_deviation(config: &mut Fields<'_>) -> (f64, f64) {
@@ -173,10 +153,7 @@ fn variance_scaling(config: &mut Fields<'_>) -> Initializer {
         "fan_out" => Fan::Out,
         "fan_avg" => Fan::Average,
         mode => {
-            config.problem(
-                "mode",
-                format!("{mode:?} is not fan_in, fan_out or fan_avg"),
-            );
+            config.problem("mode", format!("{mode:?} is not fan_in, fan_out or fan_avg"));
             Fan::In
         }
     };
@@ -185,10 +162,7 @@ fn variance_scaling(config: &mut Fields<'_>) -> Initializer {
         "truncated_normal" | "normal" => Distribution::TruncatedNormal,
         "untruncated_normal" => Distribution::UntruncatedNormal,
         name => {
-            config.problem(
-                "distribution",
-                format!("distribution {name:?} is not supported"),
-            );
+            config.problem("distribution", format!("distribution {name:?} is not supported"));
             Distribution::Uniform
         }
     };

@@ -58,9 +58,7 @@ impl NetworkSpec {
     /// # Errors
     /// Every problem of the text, each under its JSON pointer.
     pub fn parse(keras_json: &str) -> Result<Self, Problems> {
-        Ok(Self {
-            model: keras::read_model(keras_json)?,
-        })
+        Ok(Self { model: keras::read_model(keras_json)? })
     }
 
     /// Whether the network suits this data: its input's shape and its output's width.
@@ -120,10 +118,7 @@ impl NetworkSpec {
     /// leaves to the loss.
     #[must_use]
     pub fn gives_logits(&self) -> bool {
-        self.model
-            .layers
-            .last()
-            .is_some_and(|layer| layer.activation == Activation::Softmax)
+        self.model.layers.last().is_some_and(|layer| layer.activation == Activation::Softmax)
     }
 
     /// Its layers in order; an InputLayer is none.
@@ -154,18 +149,13 @@ impl NetworkSpec {
     /// Elements of the weight arrays that an optimizer changes.
     #[must_use]
     pub fn trainable_parameters(&self) -> u64 {
-        self.layers()
-            .iter()
-            .map(|layer| layer.trainable_parameters)
-            .sum()
+        self.layers().iter().map(|layer| layer.trainable_parameters).sum()
     }
 
     /// Multiply-accumulates of one example's forward pass.
     #[must_use]
     pub fn macs(&self) -> u64 {
-        self.layers()
-            .iter()
-            .fold(0, |sum, layer| sum.saturating_add(layer.macs))
+        self.layers().iter().fold(0, |sum, layer| sum.saturating_add(layer.macs))
     }
 
     /// Fresh weights in Keras's order, drawn from [`Stream::Init`].
@@ -174,9 +164,7 @@ impl NetworkSpec {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(Stream::Init(model).id());
         let weights = self.model.layers.iter().flat_map(Layer::weights);
-        weights
-            .map(|weight| weight.initializer.draw(&weight.shape, &mut rng))
-            .collect()
+        weights.map(|weight| weight.initializer.draw(&weight.shape, &mut rng)).collect()
     }
 
     pub(crate) fn chain(&self) -> &[Layer] {

@@ -36,13 +36,7 @@ impl Window {
         padding: Padding,
         input: [usize; 2],
     ) -> Option<Self> {
-        let mut window = Self {
-            size,
-            stride,
-            dilation,
-            padding: [(0, 0); 2],
-            output: [0; 2],
-        };
+        let mut window = Self { size, stride, dilation, padding: [(0, 0); 2], output: [0; 2] };
         for axis in 0..2 {
             let reach = (size[axis] - 1) * dilation[axis] + 1;
             match padding {
@@ -81,9 +75,6 @@ mod tests {
     fn valid_windows_stay_inside() {
         let window = Window::place([3, 2], [2, 1], [2, 1], Padding::Valid, [9, 2]).unwrap();
         assert_eq!((window.output, window.padding), ([3, 1], [(0, 0); 2]));
-        assert_eq!(
-            Window::place([3, 3], [1, 1], [1, 1], Padding::Valid, [2, 9]),
-            None
-        );
+        assert_eq!(Window::place([3, 3], [1, 1], [1, 1], Padding::Valid, [2, 9]), None);
     }
 }

@@ -13,7 +13,7 @@ use crate::task::Task;
 use crate::visit::{Control, floats};
 
 /// Rows per batch: enough for full kernels, little enough memory.
-pub(crate) const BATCH_ROWS: usize = 256;
+pub(crate) const BATCH_ROWS: u32 = 256;
 
 /// Scores the model of this encoded state on these rows.
 ///
@@ -29,16 +29,10 @@ pub fn evaluate(
     let objective = task.objective();
     let mut score = Score::default();
     for indices in batches(rows.rows()) {
-        let output = floats(
-            inference
-                .network
-                .forward(inference.batch(rows.inputs(), &indices)),
-        );
+        let output = floats(inference.network.forward(inference.batch(rows.inputs(), &indices)));
         score.add(&objective.score(&output, &rows.targets(&indices)));
         if control.batch_done(score.rows, &score).is_break() {
-            return Err(TrainError::Stopped {
-                rows_done: score.rows,
-            });
+            return Err(TrainError::Stopped { rows_done: score.rows });
         }
     }
     Ok(score)
@@ -79,20 +73,13 @@ impl Inference {
         let device = Device::flex();
         let weights = State::decode(task, state)?.weights;
         let network = Network::from_weights(&task.network, weights, &device)?;
-        Ok(Self {
-            network,
-            elements: task.network.input_elements(),
-            device,
-        })
+        Ok(Self { network, elements: task.network.input_elements(), device })
     }
 
     fn batch(&self, inputs: &Inputs<'_>, indices: &[u32]) -> Tensor<2> {
         let mut batch = Vec::new();
         inputs.gather(indices, &mut batch);
-        Tensor::from_data(
-            TensorData::new(batch, [indices.len(), self.elements]),
-            &self.device,
-        )
+        Tensor::from_data(TensorData::new(batch, [indices.len(), self.elements]), &self.device)
     }
 }
 
@@ -100,6 +87,6 @@ impl Inference {
 fn batches(rows: usize) -> impl Iterator<Item = Vec<u32>> {
     let rows = u32::try_from(rows).expect("a view has fewer than 2^32 rows");
     (0..rows)
-        .step_by(BATCH_ROWS)
-        .map(move |start| (start..rows.min(start.saturating_add(BATCH_ROWS as u32))).collect())
+        .step_by(BATCH_ROWS as usize)
+        .map(move |start| (start..rows.min(start.saturating_add(BATCH_ROWS))).collect())
 }

@@ -47,7 +47,7 @@ impl Footprint {
         let batch_rows = u64::from(task.config.batch_rows);
         let (kept, working) = elements_per_row(task);
         let training = batch_rows.saturating_mul(kept + WORKING_COPIES * working);
-        let evaluation = (BATCH_ROWS as u64).saturating_mul(2 * working);
+        let evaluation = u64::from(BATCH_ROWS).saturating_mul(2 * working);
         Self {
             weights: 4 * network.parameters(),
             gradients: trainable,
@@ -60,15 +60,9 @@ impl Footprint {
     /// The sum.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        [
-            self.weights,
-            self.gradients,
-            self.optimizer,
-            self.activations,
-            self.state,
-        ]
-        .into_iter()
-        .fold(0, u64::saturating_add)
+        [self.weights, self.gradients, self.optimizer, self.activations, self.state]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -87,4 +81,35 @@ fn elements_per_row(task: &Task) -> (u64, u64) {
         input = output;
     }
     (kept, working)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::classifier;
+    use arrowhop_types::{Adam, Optimizer};
+
+    #[test]
+    fn each_part_is_what_the_formula_says() {
+        let task = classifier(Optimizer::Adam(Adam::default()), 1000, 1);
+        let (all, trainable) =
+            (4 * 16 + 16 + 4 * 16 + 16 * 3 + 3, 4 * 16 + 16 + 2 * 16 + 16 * 3 + 3);
+        let kept = 4 + 2 * 16 + 3 * 16 + 3 * 16 + 2 * 3;
+        let expected = Footprint {
+            weights: 4 * all,
+            gradients: 4 * trainable,
+            optimizer: 2 * 4 * trainable,
+            activations: 4 * 1000 * (kept + 6 * (16 + 16)),
+            state: 2 * 4 * (all + 2 * trainable),
+        };
+        assert_eq!(Footprint::of(&task), expected);
+        assert_eq!(
+            expected.bytes(),
+            expected.weights
+                + expected.gradients
+                + expected.optimizer
+                + expected.activations
+                + expected.state
+        );
+    }
 }

@@ -23,4 +23,4 @@ pub use footprint::Footprint;
 pub use rows::{InputChunks, Inputs, Rows, TargetChunks};
 pub use state::{State, initial_state};
 pub use task::Task;
-pub use visit::{Control, Timing, Trained, Visit, train_visit};
+pub use visit::{Control, Timing, Trained, Visit, thread_cpu_time, train_visit};

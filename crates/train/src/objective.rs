@@ -35,14 +35,8 @@ impl Objective {
     }
 
     /// The score of a batch, and the gradient of its mean loss by each output.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a batch has fewer than 2^52 rows"
-    )]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "gradients are single precision"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^52 rows")]
+    #[expect(clippy::cast_possible_truncation, reason = "gradients are single precision")]
     pub(crate) fn score_and_gradient(
         &self,
         output: &[f32],
@@ -66,11 +60,7 @@ impl Objective {
         mut visit: impl FnMut(&Self, &[f64], Label<'_>),
     ) -> Score {
         let is_class = matches!(targets, Targets::Classes(_));
-        let mut score = Score {
-            rows: 0,
-            loss_sum: 0.0,
-            correct: is_class.then_some(0),
-        };
+        let mut score = Score { rows: 0, loss_sum: 0.0, correct: is_class.then_some(0) };
         let mut activated = vec![0.0; self.outputs];
         for (row, raw) in output.chunks_exact(self.outputs).enumerate() {
             let label = targets.label(row, self.outputs);
@@ -94,9 +84,7 @@ impl Objective {
             return 0.0;
         }
         let largest = activated.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        activated
-            .iter_mut()
-            .for_each(|value| *value = (*value - largest).exp());
+        activated.iter_mut().for_each(|value| *value = (*value - largest).exp());
         let sum: f64 = activated.iter().sum();
         activated.iter_mut().for_each(|value| *value /= sum);
         largest + sum.ln()
@@ -169,11 +157,7 @@ impl Objective {
 
 /// Turns slopes by a softmax's outputs into slopes by its inputs.
 fn through_softmax(probabilities: &[f64], slopes: &mut [f64]) {
-    let mean: f64 = probabilities
-        .iter()
-        .zip(slopes.iter())
-        .map(|(p, slope)| p * slope)
-        .sum();
+    let mean: f64 = probabilities.iter().zip(slopes.iter()).map(|(p, slope)| p * slope).sum();
     for (slope, p) in slopes.iter_mut().zip(probabilities) {
         *slope = p * (*slope - mean);
     }
@@ -190,15 +174,84 @@ impl Targets {
 
 impl Label<'_> {
     /// The wanted output: one-hot for classes, but the class itself for a single output.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "the class of a single output is 0 or 1"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "the class of a single output is 0 or 1")]
     fn expected(self, i: usize, outputs: usize) -> f64 {
         match self {
             Self::Values(values) => f64::from(values[i]),
             Self::Class(class) if outputs == 1 => class as f64,
             Self::Class(class) => f64::from(u8::from(class == i)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objective(loss: Loss, outputs: usize, takes_logits: bool) -> Objective {
+        Objective { loss, outputs, takes_logits }
+    }
+
+    /// Slopes by central differences.
+    fn assert_gradient_is_the_slope(objective: Objective, output: &[f32], targets: &Targets) {
+        let (_, gradient) = objective.score_and_gradient(output, targets);
+        for (i, slope) in gradient.iter().enumerate() {
+            let loss_at = |offset: f32| {
+                let mut moved = output.to_vec();
+                moved[i] += offset;
+                objective.score(&moved, targets).loss().unwrap()
+            };
+            let expected = (loss_at(1.0 / 256.0) - loss_at(-1.0 / 256.0)) * 128.0;
+            assert!((f64::from(*slope) - expected).abs() < 2e-4, "{i}: {slope}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_slopes_of_their_losses() {
+        let classes = Targets::Classes(vec![2, 0]);
+        let values = Targets::Values(vec![0.1, 0.2, 0.3, -1.0, 0.0, 1.0]);
+        let output = [0.5, 0.25, 1.0, 0.75, 0.125, 0.5];
+        for loss in [Loss::CategoricalCrossentropy, Loss::MeanSquaredError] {
+            for takes_logits in [true, false] {
+                let objective = objective(loss, 3, takes_logits);
+                assert_gradient_is_the_slope(objective, &output, &classes);
+            }
+        }
+        for takes_logits in [true, false] {
+            let objective = objective(Loss::MeanSquaredError, 3, takes_logits);
+            assert_gradient_is_the_slope(objective, &output, &values);
+        }
+    }
+
+    #[test]
+    fn probabilities_are_rescaled_and_clipped_as_in_keras() {
+        let objective = objective(Loss::CategoricalCrossentropy, 2, false);
+        let loss = |output: [f32; 2], class| {
+            objective.score(&output, &Targets::Classes(vec![class])).loss_sum
+        };
+        assert!((loss([1.0, 3.0], 0) - 4_f64.ln()).abs() < 1e-9);
+        assert!((loss([0.0, 1.0], 0) - 16.1181).abs() < 1e-4);
+        let (_, gradient) = objective.score_and_gradient(&[0.0, 1.0], &Targets::Classes(vec![0]));
+        assert_eq!(gradient, [0.0, 0.0], "a clipped loss has no slope");
+    }
+
+    #[test]
+    fn logits_of_any_size_have_a_finite_loss() {
+        let objective = objective(Loss::CategoricalCrossentropy, 2, true);
+        let (score, gradient) =
+            objective.score_and_gradient(&[1000.0, -1000.0], &Targets::Classes(vec![1]));
+        assert_eq!((score.loss_sum, gradient.as_slice()), (2000.0, &[1.0, -1.0][..]));
+    }
+
+    #[test]
+    fn ties_go_to_the_first_class_and_one_output_is_cut_at_one_half() {
+        let three = objective(Loss::MeanSquaredError, 3, false);
+        let correct = |class| three.score(&[0.5, 0.7, 0.7], &Targets::Classes(vec![class])).correct;
+        assert_eq!((correct(1), correct(2)), (Some(1), Some(0)));
+        let one = objective(Loss::MeanSquaredError, 1, false);
+        let score = one.score(&[0.5, 0.6, 0.6], &Targets::Classes(vec![0, 1, 0]));
+        assert_eq!((score.rows, score.correct), (3, Some(2)));
+        let values = one.score(&[0.5], &Targets::Values(vec![0.5]));
+        assert_eq!((values.loss_sum, values.correct), (0.0, None));
     }
 }

@@ -31,11 +31,7 @@ pub(crate) fn slots(optimizer: &Optimizer) -> Vec<&'static str> {
 }
 
 fn named(slots: &[(&'static str, bool)]) -> Vec<&'static str> {
-    slots
-        .iter()
-        .filter(|(_, is_kept)| *is_kept)
-        .map(|(name, _)| *name)
-        .collect()
+    slots.iter().filter(|(_, is_kept)| *is_kept).map(|(name, _)| *name).collect()
 }
 
 /// Changes one weight array by one gradient. `step` is t; `slots` are those of this array.
@@ -64,11 +60,7 @@ fn update_sgd(sgd: &Sgd, step: u64, weights: &mut [f32], gradient: &[f32], slots
     };
     for ((w, g), v) in weights.iter_mut().zip(gradient).zip(velocity) {
         *v = momentum * *v - rate * g;
-        *w += if sgd.nesterov {
-            momentum * *v - rate * g
-        } else {
-            *v
-        };
+        *w += if sgd.nesterov { momentum * *v - rate * g } else { *v };
     }
 }
 
@@ -162,10 +154,98 @@ fn power(beta: f64, step: u64) -> f64 {
     beta.powi(i32::try_from(step).unwrap_or(i32::MAX))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "updates are single precision"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "updates are single precision")]
 fn single(value: f64) -> f32 {
     value as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRADIENT: [f32; 2] = [0.5, -2.0];
+
+    /// Weights after two steps from 1 by the same gradient.
+    fn two_steps(optimizer: &Optimizer) -> [f32; 2] {
+        let mut weights = [1.0; 2];
+        let mut slots = vec![vec![0.0; 2]; slots(optimizer).len()];
+        for step in 1..=2 {
+            update(optimizer, step, &mut weights, &GRADIENT, &mut slots);
+        }
+        weights
+    }
+
+    /// Compares with the formulas, worked out step by step in double precision.
+    fn assert_steps(optimizer: Optimizer, expected: impl Fn(f64) -> f64) {
+        for (weight, gradient) in two_steps(&optimizer).into_iter().zip(GRADIENT) {
+            let expected = expected(f64::from(gradient));
+            let difference = (f64::from(weight) - expected).abs();
+            assert!(difference < 1e-6, "{optimizer:?}: {weight}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn sgd_steps_by_its_formula() {
+        let sgd = Sgd { learning_rate: 0.1, ..Sgd::default() };
+        assert_steps(Optimizer::Sgd(sgd), |g| 1.0 - 0.2 * g);
+        let decay = Sgd { decay: 1.0, ..sgd };
+        assert_steps(Optimizer::Sgd(decay), |g| 1.0 - 0.1 * g - 0.05 * g);
+        let momentum = Sgd { momentum: 0.5, ..sgd };
+        assert_steps(Optimizer::Sgd(momentum), |g| 1.0 - 0.1 * g - 0.15 * g);
+        let nesterov = Sgd { nesterov: true, ..momentum };
+        assert_steps(Optimizer::Sgd(nesterov), |g| 1.0 - 0.15 * g - 0.175 * g);
+    }
+
+    #[test]
+    fn rms_prop_steps_by_its_formula() {
+        let plain = RmsProp { learning_rate: 0.1, rho: 0.5, epsilon: 0.01, ..RmsProp::default() };
+        assert_steps(Optimizer::RmsProp(plain), |g| {
+            let step = |square: f64| 0.1 * g / ((square * g * g).sqrt() + 0.01);
+            1.0 - step(0.5) - step(0.75)
+        });
+        let centered = RmsProp { centered: true, ..plain };
+        assert_steps(Optimizer::RmsProp(centered), |g| {
+            let step =
+                |square: f64, mean: f64| 0.1 * g / (((square - mean * mean) * g * g).sqrt() + 0.01);
+            1.0 - step(0.5, 0.5) - step(0.75, 0.75)
+        });
+        let heavy = RmsProp { momentum: 0.5, ..plain };
+        assert_steps(Optimizer::RmsProp(heavy), |g| {
+            let step = |square: f64| 0.1 * g / (square * g * g + 0.01).sqrt();
+            1.0 - 1.5 * step(0.5) - step(0.75)
+        });
+        let both = RmsProp { centered: true, ..heavy };
+        assert_steps(Optimizer::RmsProp(both), |g| {
+            let step =
+                |square: f64, mean: f64| 0.1 * g / ((square - mean * mean) * g * g + 0.01).sqrt();
+            1.0 - 1.5 * step(0.5, 0.5) - step(0.75, 0.75)
+        });
+    }
+
+    #[test]
+    fn adam_steps_by_its_formula() {
+        let adam = Adam {
+            learning_rate: 0.1,
+            beta_1: 0.5,
+            beta_2: 0.75,
+            epsilon: 0.01,
+            ..Adam::default()
+        };
+        let step = |g: f64, first: f64, second: f64, t: i32| {
+            let rate = 0.1 * (1.0 - 0.75_f64.powi(t)).sqrt() / (1.0 - 0.5_f64.powi(t));
+            rate * first * g / ((second * g * g).sqrt() + 0.01)
+        };
+        let expected = |g: f64| 1.0 - step(g, 0.5, 0.25, 1) - step(g, 0.75, 0.4375, 2);
+        assert_steps(Optimizer::Adam(adam), expected);
+        assert_steps(Optimizer::Adam(Adam { amsgrad: true, ..adam }), expected);
+    }
+
+    #[test]
+    fn amsgrad_remembers_the_largest_second_moment() {
+        let adam = Adam { amsgrad: true, ..Adam::default() };
+        let mut slots = vec![vec![0.0], vec![0.0], vec![4.0]];
+        update(&Optimizer::Adam(adam), 1, &mut [0.0], &[1.0], &mut slots);
+        assert_eq!(slots[2], [4.0]);
+        assert!(slots[1][0] < 0.01);
+    }
 }

@@ -70,18 +70,10 @@ impl<'a> Inputs<'a> {
         };
         if dtype != task.input.dtype {
             let expected = task.input.dtype;
-            return Err(Problems::one(
-                "x",
-                format!("must be {expected:?}, not {dtype:?}"),
-            ));
+            return Err(Problems::one("x", format!("must be {expected:?}, not {dtype:?}")));
         }
         let layout = layout.map_err(|text| Problems::one("x", text))?;
-        Ok(Self {
-            chunks,
-            layout,
-            elements,
-            normalize: task.input.normalize,
-        })
+        Ok(Self { chunks, layout, elements, normalize: task.input.normalize })
     }
 
     /// How many rows there are.
@@ -147,11 +139,7 @@ impl<'a> Rows<'a> {
             let text = format!("is chunked as {layout:?}, but x as {:?}", inputs.layout);
             return Err(Problems::one("y", text));
         }
-        Ok(Self {
-            inputs,
-            targets,
-            width,
-        })
+        Ok(Self { inputs, targets, width })
     }
 
     /// How many rows there are.
@@ -176,9 +164,7 @@ impl<'a> Rows<'a> {
                 Targets::Classes(indices.iter().map(class).collect())
             }
             TargetChunks::Values(chunks) => {
-                let rows = indices
-                    .iter()
-                    .flat_map(|&i| layout.row(chunks, self.width, i));
+                let rows = indices.iter().flat_map(|&i| layout.row(chunks, self.width, i));
                 Targets::Values(rows.copied().collect())
             }
         }
@@ -203,9 +189,7 @@ impl Layout {
             }
             let is_last = i + 1 == chunks.len();
             if here > chunk_rows || (!is_last && here != chunk_rows) {
-                return Err(format!(
-                    "chunk {i} has {here} rows, but the first has {chunk_rows}"
-                ));
+                return Err(format!("chunk {i} has {here} rows, but the first has {chunk_rows}"));
             }
             rows += here;
         }
@@ -228,12 +212,79 @@ fn check_classes(chunks: &[&[i32]], classes: usize) -> Result<(), Problems> {
     for chunk in chunks {
         if let Some(i) = chunk.iter().position(|&class| !is_class(class)) {
             let (place, class) = (format!("y, row {}", row + i), chunk[i]);
-            return Err(Problems::one(
-                place,
-                format!("class {class} is not below {classes}"),
-            ));
+            return Err(Problems::one(place, format!("class {class} is not below {classes}")));
         }
         row += chunk.len();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::softmax_regression;
+    use arrowhop_types::{Optimizer, Sgd};
+
+    fn bytes_task(normalize: f32) -> Task {
+        let mut task = softmax_regression(Optimizer::Sgd(Sgd::default()));
+        task.input.dtype = Dtype::U8;
+        task.input.normalize = normalize;
+        task
+    }
+
+    #[test]
+    fn batches_are_gathered_across_chunks() {
+        let task = bytes_task(255.0);
+        let x = InputChunks::U8(vec![&[0, 51, 102, 153], &[204, 255, 255, 0], &[51, 0]]);
+        let y = TargetChunks::Classes(vec![&[0, 1], &[1, 0], &[1]]);
+        let rows = Rows::new(&task, x, y).unwrap();
+        assert_eq!(rows.rows(), 5);
+        let mut batch = vec![9.0];
+        rows.inputs().gather(&[4, 0, 3], &mut batch);
+        assert_eq!(batch, [0.2, 0.0, 0.0, 0.2, 1.0, 0.0]);
+        assert_eq!(rows.targets(&[4, 0, 3]), Targets::Classes(vec![1, 0, 0]));
+    }
+
+    #[test]
+    fn values_are_gathered_row_by_row() {
+        let mut task = bytes_task(1.0);
+        task.target = Target::Values(2);
+        let x = InputChunks::U8(vec![&[1, 2, 3, 4]]);
+        let rows = Rows::new(&task, x, TargetChunks::Values(vec![&[1.0, 2.0, 3.0, 4.0]])).unwrap();
+        assert_eq!(rows.targets(&[1, 0]), Targets::Values(vec![3.0, 4.0, 1.0, 2.0]));
+    }
+
+    #[test]
+    fn chunks_that_do_not_fit_are_named() {
+        let task = bytes_task(255.0);
+        let two = || InputChunks::U8(vec![&[1, 2, 3, 4]]);
+        let refused = |x, y| Rows::new(&task, x, y).unwrap_err().to_string();
+        let classes = |chunks| TargetChunks::Classes(chunks);
+        let table = [
+            (InputChunks::F32(vec![]), classes(vec![]), "x: must be U8, not F32"),
+            (InputChunks::U8(vec![&[1]]), classes(vec![]), "x: chunk 0 has 1 elements, not whole"),
+            (
+                InputChunks::U8(vec![&[1, 2], &[3, 4, 5, 6]]),
+                classes(vec![]),
+                "x: chunk 1 has 2 rows, but the first has 1",
+            ),
+            (two(), classes(vec![&[0, 2]]), "y, row 1: class 2 is not below 2"),
+            (two(), classes(vec![&[0, -1]]), "y, row 1: class -1 is not below 2"),
+            (two(), classes(vec![&[0]]), "y: is chunked as"),
+            (two(), classes(vec![&[0], &[0]]), "y: is chunked as"),
+            (two(), TargetChunks::Values(vec![]), "y: must be classes, not values"),
+        ];
+        for (x, y, expected) in table {
+            let found = refused(x, y);
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn an_empty_shard_has_no_rows() {
+        let task = bytes_task(1.0);
+        let rows =
+            Rows::new(&task, InputChunks::U8(vec![]), TargetChunks::Classes(vec![])).unwrap();
+        assert_eq!(rows.rows(), 0);
+    }
 }

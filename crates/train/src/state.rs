@@ -86,12 +86,7 @@ impl State {
     #[must_use]
     pub fn initial(task: &Task) -> Self {
         let weights = task.network.initial_weights(task.seed, task.model);
-        Self {
-            weights,
-            slots: fresh_slots(task),
-            step: 0,
-            version: Version(0),
-        }
+        Self { weights, slots: fresh_slots(task), step: 0, version: Version(0) }
     }
 
     /// The file's bytes: the same for the same state.
@@ -102,32 +97,16 @@ impl State {
         let specs = task.network.weights();
         let mut entries = Vec::new();
         for (i, (spec, values)) in specs.iter().zip(&self.weights).enumerate() {
-            entries.push((
-                weight_name(i, &spec.name),
-                Entry {
-                    values,
-                    shape: &spec.shape,
-                },
-            ));
+            entries.push((weight_name(i, &spec.name), Entry { values, shape: &spec.shape }));
         }
         let trainable = specs.iter().enumerate().filter(|(_, spec)| spec.trainable);
         for ((i, spec), slots) in trainable.zip(&self.slots) {
             for (slot, values) in task.kept_slots().iter().zip(slots) {
                 let name = slot_name(slot, i, &spec.name);
-                entries.push((
-                    name,
-                    Entry {
-                        values,
-                        shape: &spec.shape,
-                    },
-                ));
+                entries.push((name, Entry { values, shape: &spec.shape }));
             }
         }
-        let step = if task.reset_optimizer_each_visit {
-            0
-        } else {
-            self.step
-        };
+        let step = if task.reset_optimizer_each_visit { 0 } else { self.step };
         let header = json!({
             "format": FORMAT,
             "optimizer": task.config.optimizer.name(),
@@ -154,38 +133,23 @@ impl State {
         let (step, version) = read_header(task, &metadata)?;
         if metadata.offset_keys().len() != tensors {
             let found = metadata.offset_keys().len();
-            return Err(invalid(
-                "tensors",
-                format!("there are {found}, not {tensors}"),
-            ));
+            return Err(invalid("tensors", format!("there are {found}, not {tensors}")));
         }
         let data = &bytes[8 + header_bytes..];
         let mut weights = Vec::with_capacity(specs.len());
         let mut slots = fresh_slots(task);
         let mut slots_left = slots.iter_mut();
         for (i, spec) in specs.iter().enumerate() {
-            weights.push(read(
-                &metadata,
-                data,
-                weight_name(i, &spec.name),
-                &spec.shape,
-            )?);
+            weights.push(read(&metadata, data, weight_name(i, &spec.name), &spec.shape)?);
             if !spec.trainable {
                 continue;
             }
-            let array = slots_left
-                .next()
-                .expect("one set of slots per trainable array");
+            let array = slots_left.next().expect("one set of slots per trainable array");
             for (slot, values) in kept.iter().zip(array) {
                 *values = read(&metadata, data, slot_name(slot, i, &spec.name), &spec.shape)?;
             }
         }
-        Ok(Self {
-            weights,
-            slots,
-            step,
-            version: Version(version),
-        })
+        Ok(Self { weights, slots, step, version: Version(version) })
     }
 
     /// Bytes of an encoded state's tensors.
@@ -197,11 +161,7 @@ impl State {
     /// Whether every number is finite.
     pub(crate) fn is_finite(&self) -> bool {
         let slots = self.slots.iter().flatten();
-        self.weights
-            .iter()
-            .chain(slots)
-            .flatten()
-            .all(|value| value.is_finite())
+        self.weights.iter().chain(slots).flatten().all(|value| value.is_finite())
     }
 }
 
@@ -209,9 +169,7 @@ fn fresh_slots(task: &Task) -> Vec<Slots> {
     let names = optimizer::slots(&task.config.optimizer);
     let specs = task.network.weights();
     let trainable = specs.iter().filter(|spec| spec.trainable);
-    trainable
-        .map(|spec| vec![vec![0.0; spec.elements()]; names.len()])
-        .collect()
+    trainable.map(|spec| vec![vec![0.0; spec.elements()]; names.len()]).collect()
 }
 
 fn weight_name(i: usize, name: &str) -> String {
@@ -224,33 +182,23 @@ fn slot_name(slot: &str, i: usize, name: &str) -> String {
 
 /// Digest of the network's definition.
 fn architecture(task: &Task) -> String {
-    blake3::hash(task.network.keras_json().as_bytes())
-        .to_hex()
-        .to_string()
+    blake3::hash(task.network.keras_json().as_bytes()).to_hex().to_string()
 }
 
 fn invalid(place: impl Into<String>, problem: impl Into<String>) -> TrainError {
-    TrainError::InvalidState {
-        place: place.into(),
-        problem: problem.into(),
-    }
+    TrainError::InvalidState { place: place.into(), problem: problem.into() }
 }
 
 /// Refuses a file of another size before anything is parsed.
 fn check_size(bytes: &[u8], data: u64, tensors: usize) -> Result<(), TrainError> {
     let (base, each) = HEADER_BYTES_MAX;
     let header = bytes.len() as u64;
-    let header = header
-        .checked_sub(data)
-        .and_then(|rest| rest.checked_sub(8));
+    let header = header.checked_sub(data).and_then(|rest| rest.checked_sub(8));
     match header {
         Some(header) if header <= (base + each * tensors) as u64 => Ok(()),
         _ => Err(invalid(
             "file",
-            format!(
-                "has {} bytes, of which {data} should be tensors",
-                bytes.len()
-            ),
+            format!("has {} bytes, of which {data} should be tensors", bytes.len()),
         )),
     }
 }
@@ -258,30 +206,17 @@ fn check_size(bytes: &[u8], data: u64, tensors: usize) -> Result<(), TrainError>
 /// Checks the header against the task; gives the step and the version.
 fn read_header(task: &Task, metadata: &Metadata) -> Result<(u64, u64), TrainError> {
     let entries = metadata.metadata().as_ref();
-    let text = entries
-        .filter(|entries| entries.len() == 1)
-        .and_then(|map| map.get(HEADER_KEY));
+    let text = entries.filter(|entries| entries.len() == 1).and_then(|map| map.get(HEADER_KEY));
     let text = text.ok_or_else(|| {
-        invalid(
-            "__metadata__",
-            format!("must have {HEADER_KEY:?} and nothing else"),
-        )
+        invalid("__metadata__", format!("must have {HEADER_KEY:?} and nothing else"))
     })?;
     let header: Value = serde_json::from_str(text)
         .map_err(|error| invalid(HEADER_KEY, format!("is not JSON: {error}")))?;
-    let fields = header
-        .as_object()
-        .ok_or_else(|| invalid(HEADER_KEY, "is not an object"))?;
+    let fields = header.as_object().ok_or_else(|| invalid(HEADER_KEY, "is not an object"))?;
     if fields.get("format") != Some(&json!(FORMAT)) {
-        return Err(invalid(
-            "format",
-            format!("only {FORMAT} is known; the state is of another"),
-        ));
+        return Err(invalid("format", format!("only {FORMAT} is known; the state is of another")));
     }
-    if let Some(unknown) = fields
-        .keys()
-        .find(|key| !HEADER_FIELDS.contains(&key.as_str()))
-    {
+    if let Some(unknown) = fields.keys().find(|key| !HEADER_FIELDS.contains(&key.as_str())) {
         return Err(invalid(unknown, "is not a known field"));
     }
     let expected = [
@@ -311,10 +246,8 @@ fn read(
         return Err(invalid(name, "is missing"));
     };
     if info.dtype != Dtype::F32 || info.shape != shape {
-        let problem = format!(
-            "is {:?} of shape {:?}, not F32 of {shape:?}",
-            info.dtype, info.shape
-        );
+        let problem =
+            format!("is {:?} of shape {:?}, not F32 of {shape:?}", info.dtype, info.shape);
         return Err(invalid(name, problem));
     }
     let (start, end) = info.data_offsets;
@@ -325,5 +258,140 @@ fn read(
     match values.iter().position(|value| !value.is_finite()) {
         Some(i) => Err(invalid(name, format!("element {i} is {}", values[i]))),
         None => Ok(values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::classifier;
+    use arrowhop_types::{Adam, Optimizer, RmsProp, Sgd};
+    use safetensors::tensor::TensorView;
+
+    fn task() -> Task {
+        classifier(Optimizer::Adam(Adam::default()), 16, 1)
+    }
+
+    /// A state whose numbers all differ.
+    fn state(task: &Task) -> State {
+        let mut state = State::initial(task);
+        let mut value = 0.0;
+        let slots = state.slots.iter_mut().flatten();
+        for number in state.weights.iter_mut().chain(slots).flatten() {
+            value += 0.5;
+            *number = value;
+        }
+        State { step: 17, version: Version(4), ..state }
+    }
+
+    #[test]
+    fn every_optimizer_s_state_comes_back_as_it_was() {
+        for optimizer in [
+            Optimizer::Sgd(Sgd::default()),
+            Optimizer::Sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
+            Optimizer::RmsProp(RmsProp { centered: true, momentum: 0.5, ..RmsProp::default() }),
+            Optimizer::Adam(Adam { amsgrad: true, ..Adam::default() }),
+        ] {
+            let task = classifier(optimizer, 16, 1);
+            let state = state(&task);
+            let bytes = state.encode(&task).unwrap();
+            assert_eq!(bytes, state.encode(&task).unwrap());
+            assert_eq!(State::decode(&task, &bytes).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn tensors_lie_in_the_order_of_their_names() {
+        let bytes = initial_state(&task()).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        let names = metadata.offset_keys();
+        assert_eq!(names[0], "optimizer.m.000.hidden/kernel");
+        assert_eq!(names[6..8], ["optimizer.v.000.hidden/kernel", "optimizer.v.001.hidden/bias"]);
+        assert_eq!(names[16], "weights.004.norm/moving_mean");
+        assert_eq!(names.len(), 20);
+    }
+
+    #[test]
+    fn a_reset_optimizer_does_not_travel() {
+        let mut task = task();
+        task.reset_optimizer_each_visit = true;
+        let state = state(&task);
+        let decoded = State::decode(&task, &state.encode(&task).unwrap()).unwrap();
+        assert_eq!((decoded.step, decoded.version), (0, Version(4)));
+        assert!(decoded.slots.iter().flatten().flatten().all(|value| *value == 0.0));
+        assert_eq!(decoded.weights, state.weights);
+    }
+
+    /// Reads a file whose header text and tensors were changed.
+    fn decode_tampered(
+        tamper: impl Fn(&mut Value, &mut Vec<(String, Vec<usize>, Vec<u8>)>),
+    ) -> String {
+        let task = task();
+        let bytes = state(&task).encode(&task).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        let text = metadata.metadata().as_ref().unwrap().get(HEADER_KEY).unwrap();
+        let mut header: Value = serde_json::from_str(text).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors: Vec<_> = tensors
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
+            .collect();
+        tamper(&mut header, &mut tensors);
+        let views = tensors.iter().map(|(name, shape, data)| {
+            (name.clone(), TensorView::new(Dtype::F32, shape.clone(), data).unwrap())
+        });
+        let metadata = HashMap::from([(HEADER_KEY.to_owned(), header.to_string())]);
+        let bytes = safetensors::serialize(views, Some(metadata)).unwrap();
+        match State::decode(&task, &bytes) {
+            Ok(_) => "accepted".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn whatever_was_tampered_with_is_named() {
+        assert_eq!(decode_tampered(|_, _| {}), "accepted");
+        let header = |field: &'static str, value: Value| {
+            decode_tampered(move |header, _| header[field] = value.clone())
+        };
+        assert!(header("format", json!(2)).starts_with("state: format: only 1 is known"));
+        assert_eq!(header("extra", json!(1)), "state: extra: is not a known field");
+        assert_eq!(header("optimizer", json!("sgd")), "state: optimizer: is not adam");
+        assert!(header("architecture", json!("0")).starts_with("state: architecture: is not"));
+        assert_eq!(header("step", json!(-1)), "state: step: is not a whole number");
+        assert_eq!(header("version", json!("4")), "state: version: is not a whole number");
+
+        let name = "weights.000.hidden/kernel";
+        let tensor = |change: fn(&mut (String, Vec<usize>, Vec<u8>))| {
+            decode_tampered(move |_, tensors| {
+                change(tensors.iter_mut().find(|tensor| tensor.0 == name).unwrap());
+            })
+        };
+        let renamed = tensor(|tensor| tensor.0.push('s'));
+        assert_eq!(renamed, format!("state: {name}: is missing"));
+        let turned = tensor(|tensor| tensor.1.reverse());
+        assert_eq!(turned, format!("state: {name}: is F32 of shape [16, 4], not F32 of [4, 16]"));
+        let not_finite = tensor(|tensor| tensor.2[4..8].copy_from_slice(&f32::NAN.to_le_bytes()));
+        assert_eq!(not_finite, format!("state: {name}: element 1 is NaN"));
+        let longer = tensor(|tensor| {
+            tensor.1 = vec![65];
+            tensor.2.extend([0; 4]);
+        });
+        assert_eq!(longer, format!("state: {name}: is F32 of shape [65], not F32 of [4, 16]"));
+        let more = decode_tampered(|_, tensors| tensors.push(("a".into(), vec![0], vec![])));
+        assert_eq!(more, "state: tensors: there are 21, not 20");
+    }
+
+    #[test]
+    fn files_of_another_size_are_refused_unread() {
+        let task = task();
+        let bytes = state(&task).encode(&task).unwrap();
+        for wrong in [&bytes[..200], &[bytes.as_slice(), &[0; 1 << 20]].concat()] {
+            let error = State::decode(&task, wrong).unwrap_err();
+            assert!(error.to_string().starts_with("state: file: has"), "{error}");
+        }
+        let error = State::decode(&task, &bytes[..bytes.len() - 1]).unwrap_err();
+        assert!(matches!(error, TrainError::UnreadableState(_)), "{error}");
     }
 }

@@ -36,6 +36,9 @@ impl Task {
         check_input(&input, &mut problems);
         check_loss(&network, config.loss, &target, &mut problems);
         check_optimizer(&config.optimizer, &mut problems);
+        if network.trainable_parameters() == 0 {
+            problems.push("network", "has no weights to train; every layer is frozen or has none");
+        }
         for (field, value) in [("batch_rows", config.batch_rows), ("passes", config.passes)] {
             if value == 0 {
                 problems.push(field, "must be at least 1");
@@ -62,6 +65,18 @@ impl Task {
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The network's input.
+    #[must_use]
+    pub fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    /// What is learned.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The model.
@@ -119,10 +134,7 @@ fn check_optimizer(optimizer: &Optimizer, problems: &mut Problems) {
     let positive = |value: f64| value.is_finite() && value > 0.0;
     let mut check = |field: &str, value: f64, is_right: bool, rule: &str| {
         if !is_right {
-            problems.push(
-                format!("optimizer.{field}"),
-                format!("must be {rule}, not {value}"),
-            );
+            problems.push(format!("optimizer.{field}"), format!("must be {rule}, not {value}"));
         }
     };
     let (at_least_0, below_1, above_0) = ("0 or more", "from 0 to below 1", "above 0");
@@ -135,18 +147,8 @@ fn check_optimizer(optimizer: &Optimizer, problems: &mut Problems) {
         }
         Optimizer::RmsProp(rms_prop) => {
             check("rho", rms_prop.rho, share(rms_prop.rho), below_1);
-            check(
-                "momentum",
-                rms_prop.momentum,
-                share(rms_prop.momentum),
-                below_1,
-            );
-            check(
-                "epsilon",
-                rms_prop.epsilon,
-                positive(rms_prop.epsilon),
-                above_0,
-            );
+            check("momentum", rms_prop.momentum, share(rms_prop.momentum), below_1);
+            check("epsilon", rms_prop.epsilon, positive(rms_prop.epsilon), above_0);
             check("decay", rms_prop.decay, from_0(rms_prop.decay), at_least_0);
         }
         Optimizer::Adam(adam) => {
@@ -155,5 +157,50 @@ fn check_optimizer(optimizer: &Optimizer, problems: &mut Problems) {
             check("epsilon", adam.epsilon, positive(adam.epsilon), above_0);
             check("decay", adam.decay, from_0(adam.decay), at_least_0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::classifier;
+    use arrowhop_types::{Adam, Dtype, InputSpec, Loss, Optimizer, Target};
+
+    use super::Task;
+
+    #[test]
+    fn all_that_does_not_go_together_is_said_at_once() {
+        let adam = Adam { learning_rate: f64::NAN, beta_1: 1.0, epsilon: 0.0, ..Adam::default() };
+        let right = classifier(Optimizer::Adam(Adam::default()), 16, 1);
+        let mut config = right.config.clone();
+        config.optimizer = Optimizer::Adam(adam);
+        config.batch_rows = 0;
+        config.passes = 0;
+        let input = InputSpec { shape: vec![2, 2], dtype: Dtype::F32, normalize: 0.0 };
+        let target = Target::Values(2);
+        let network = right.network.clone();
+        let problems =
+            Task::new(network, config, input, target, 1, right.model, false).unwrap_err();
+        let found: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+        let expected = [
+            "input",
+            "output",
+            "input.normalize",
+            "loss",
+            "optimizer.learning_rate",
+            "optimizer.beta_1",
+            "optimizer.epsilon",
+            "batch_rows",
+            "passes",
+        ];
+        assert_eq!(found, expected, "{problems}");
+    }
+
+    #[test]
+    fn classes_can_be_learnt_by_squared_error() {
+        let right = classifier(Optimizer::Adam(Adam::default()), 16, 1);
+        let mut config = right.config.clone();
+        config.loss = Loss::MeanSquaredError;
+        let Task { network, input, target, .. } = right;
+        assert!(Task::new(network, config, input, target, 1, right.model, false).is_ok());
     }
 }

@@ -23,9 +23,7 @@ impl Data {
         rng.set_stream(Stream::Generate.id());
         let mut noise = || f32::from(u8::try_from(rng.next_u32() >> 24).unwrap()) / 128.0 - 1.0;
         let classes: Vec<i32> = (0..3).cycle().take(rows).collect();
-        let coordinates = classes
-            .iter()
-            .flat_map(|&class| (0..4).map(move |axis| (class, axis)));
+        let coordinates = classes.iter().flat_map(|&class| (0..4).map(move |axis| (class, axis)));
         let inputs = coordinates
             .map(|(class, axis)| if class == axis { 2.0 } else { 0.0 } + noise())
             .collect();
@@ -79,11 +77,7 @@ pub(crate) fn task(
         batch_rows,
         passes,
     };
-    let input = InputSpec {
-        shape: vec![inputs],
-        dtype: Dtype::F32,
-        normalize: 1.0,
-    };
+    let input = InputSpec { shape: vec![inputs], dtype: Dtype::F32, normalize: 1.0 };
     let target = Target::Classes((0..classes).map(|class| format!("class {class}")).collect());
     let network = NetworkSpec::parse(&keras_json.to_string()).unwrap();
     Task::new(network, config, input, target, 7, ModelId(1), false).unwrap()

@@ -92,17 +92,12 @@ pub fn train_visit(
         state: (decoded - begun) + trained.elapsed(),
         cpu: thread_cpu_time().saturating_sub(cpu_begun),
     };
-    Ok(Trained {
-        state,
-        digest,
-        version,
-        score,
-        timing,
-    })
+    Ok(Trained { state, digest, version, score, timing })
 }
 
 /// CPU time that this thread has used.
-fn thread_cpu_time() -> Duration {
+#[must_use]
+pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -138,29 +133,10 @@ impl<'a> Trainer<'a> {
             rng.set_stream(stream.id());
             rng
         };
-        let order = generator(Stream::Order {
-            model: task.model,
-            epoch,
-            shard,
-        });
-        let masks = generator(Stream::Dropout {
-            model: task.model,
-            epoch,
-            shard,
-        });
+        let order = generator(Stream::Order { model: task.model, epoch, shard });
+        let masks = generator(Stream::Dropout { model: task.model, epoch, shard });
         let (batches, last_loss, score) = (0, 0.0, Score::default());
-        Ok(Self {
-            task,
-            visit,
-            network,
-            state,
-            order,
-            masks,
-            batches,
-            last_loss,
-            score,
-            device,
-        })
+        Ok(Self { task, visit, network, state, order, masks, batches, last_loss, score, device })
     }
 
     /// Every row once, in a new order.
@@ -171,9 +147,7 @@ impl<'a> Trainer<'a> {
         for batch in order.chunks(self.task.config.batch_rows as usize) {
             self.batch(rows, batch)?;
             if control.batch_done(self.score.rows, &self.score).is_break() {
-                return Err(TrainError::Stopped {
-                    rows_done: self.score.rows,
-                });
+                return Err(TrainError::Stopped { rows_done: self.score.rows });
             }
         }
         Ok(())
@@ -181,10 +155,7 @@ impl<'a> Trainer<'a> {
 
     /// Forward, backward, update.
     fn batch(&mut self, rows: &Rows<'_>, indices: &[u32]) -> Result<(), TrainError> {
-        let network = self
-            .network
-            .take()
-            .expect("the network is back after each batch");
+        let network = self.network.take().expect("the network is back after each batch");
         let mut inputs = Vec::new();
         rows.inputs().gather(indices, &mut inputs);
         let shape = [indices.len(), self.task.network.input_elements()];
@@ -197,19 +168,11 @@ impl<'a> Trainer<'a> {
         self.note(&score)?;
 
         let slopes = TensorData::new(slopes, pass.output.shape());
-        let gradients = (pass.output * Tensor::from_data(slopes, &self.device))
-            .sum()
-            .backward();
+        let gradients = (pass.output * Tensor::from_data(slopes, &self.device)).sum().backward();
         self.state.step += 1;
         let (step, slots) = (self.state.step, &mut self.state.slots);
         let network = network.update(gradients, |i, weights, gradient| {
-            optimizer::update(
-                &self.task.config.optimizer,
-                step,
-                weights,
-                gradient,
-                &mut slots[i],
-            );
+            optimizer::update(&self.task.config.optimizer, step, weights, gradient, &mut slots[i]);
         });
         self.network = Some(network.update_moving_statistics(pass.statistics));
         Ok(())
@@ -228,10 +191,7 @@ impl<'a> Trainer<'a> {
 
     /// The state after the visit; its weights must be numbers.
     fn finish(mut self) -> Result<(State, Score), TrainError> {
-        let network = self
-            .network
-            .take()
-            .expect("the network is back after each batch");
+        let network = self.network.take().expect("the network is back after each batch");
         self.state.weights = network.weights();
         self.state.version = self.state.version.next();
         if !self.state.is_finite() {
@@ -242,21 +202,13 @@ impl<'a> Trainer<'a> {
 
     fn diverged(&self, batch: u64) -> TrainError {
         let Visit { epoch, shard } = self.visit;
-        TrainError::Diverged {
-            epoch,
-            shard,
-            batch,
-            loss: self.last_loss,
-        }
+        TrainError::Diverged { epoch, shard, batch, loss: self.last_loss }
     }
 }
 
 /// A tensor's values, row-major.
 pub(crate) fn floats(tensor: Tensor<2>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .try_into_vec()
-        .expect("all tensors of a network are f32")
+    tensor.into_data().try_into_vec().expect("all tensors of a network are f32")
 }
 
 #[cfg(test)]
@@ -266,16 +218,10 @@ mod tests {
     use crate::{Inputs, TargetChunks, evaluate, initial_state, predict};
     use arrowhop_types::{Adam, Optimizer, Sgd};
 
-    const VISIT: Visit = Visit {
-        epoch: 0,
-        shard: ShardId(0),
-    };
+    const VISIT: Visit = Visit { epoch: 0, shard: ShardId(0) };
 
     fn adam() -> Optimizer {
-        Optimizer::Adam(Adam {
-            learning_rate: 0.01,
-            ..Adam::default()
-        })
+        Optimizer::Adam(Adam { learning_rate: 0.01, ..Adam::default() })
     }
 
     #[test]
@@ -295,10 +241,7 @@ mod tests {
             state = trained.state;
         }
         let after = evaluate(&task, &state, &rows, &mut keep_on).unwrap();
-        assert!(
-            after.loss().unwrap() < 0.5 * before.loss().unwrap(),
-            "{before:?} to {after:?}"
-        );
+        assert!(after.loss().unwrap() < 0.5 * before.loss().unwrap(), "{before:?} to {after:?}");
         assert!(after.accuracy().unwrap() > 0.9, "{after:?}");
     }
 
@@ -313,23 +256,63 @@ mod tests {
         assert_eq!((&once.state, once.score), (&again.state, again.score));
         assert_eq!(once.score.rows, 140, "two passes over 70 rows");
         assert_ne!(once.digest, train(Visit { epoch: 1, ..VISIT }).digest);
-        assert_ne!(
-            once.digest,
-            train(Visit {
-                shard: ShardId(1),
-                ..VISIT
-            })
-            .digest
-        );
+        assert_ne!(once.digest, train(Visit { shard: ShardId(1), ..VISIT }).digest);
+    }
+
+    #[test]
+    fn a_hop_changes_no_bit() {
+        let data = Data::blobs(70);
+        let task = classifier(adam(), 16, 1);
+        let rows = data.rows(&task);
+        let visits = [VISIT, Visit { epoch: 0, shard: ShardId(1) }];
+
+        let mut hopped = initial_state(&task).unwrap();
+        let mut stayed = State::initial(&task);
+        for visit in visits {
+            hopped = train_visit(&task, &hopped, visit, &rows, &mut keep_on).unwrap().state;
+            let mut trainer = Trainer::start(&task, stayed, visit).unwrap();
+            trainer.pass(&rows, &mut keep_on).unwrap();
+            stayed = trainer.finish().unwrap().0;
+        }
+        assert_eq!(stayed.encode(&task).unwrap(), hopped);
+        assert_eq!((stayed.version, stayed.step), (Version(2), 10));
+    }
+
+    #[test]
+    fn other_models_training_at_the_same_time_change_no_bit() {
+        let data = Data::blobs(70);
+        let task = classifier(adam(), 16, 2);
+        let rows = data.rows(&task);
+        let state = initial_state(&task).unwrap();
+        let train = || train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap().digest;
+        let alone = train();
+        let together = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(train)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(together, [alone; 4]);
+    }
+
+    #[test]
+    fn a_reset_optimizer_starts_each_visit_afresh() {
+        let data = Data::blobs(32);
+        let mut task = classifier(adam(), 16, 1);
+        let first = initial_state(&task).unwrap();
+        let train = |task: &Task, state: &[u8]| {
+            train_visit(task, state, VISIT, &data.rows(task), &mut keep_on).unwrap().state
+        };
+        let kept = State::decode(&task, &train(&task, &train(&task, &first))).unwrap();
+        task.reset_optimizer_each_visit = true;
+        let first = initial_state(&task).unwrap();
+        let reset = State::decode(&task, &train(&task, &train(&task, &first))).unwrap();
+        assert_eq!((kept.step, reset.step), (4, 0));
+        assert_ne!(kept.weights, reset.weights);
     }
 
     #[test]
     fn an_infinite_loss_ends_the_visit_within_its_batch() {
         let mut data = Data::blobs(64);
-        let sgd = Optimizer::Sgd(Sgd {
-            learning_rate: 0.1,
-            ..Sgd::default()
-        });
+        let sgd = Optimizer::Sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
         let task = classifier(sgd, 16, 1);
         data.inputs[0] = f32::NAN;
         let state = initial_state(&task).unwrap();
@@ -339,36 +322,22 @@ mod tests {
             ControlFlow::Continue(())
         };
         let error = train_visit(&task, &state, VISIT, &data.rows(&task), &mut count).unwrap_err();
-        let TrainError::Diverged {
-            epoch: 0,
-            shard: ShardId(0),
-            batch,
-            loss,
-        } = error
-        else {
+        let TrainError::Diverged { epoch: 0, shard: ShardId(0), batch, loss } = error else {
             panic!("{error}");
         };
-        assert_eq!(
-            batch, batches,
-            "no batch after the one with the row that is no number"
-        );
+        assert_eq!(batch, batches, "no batch after the one with the row that is no number");
         assert!(loss.is_nan());
     }
 
     #[test]
     fn weights_that_overflow_in_the_last_batch_are_no_result() {
         let data = Data::blobs(16);
-        let sgd = Optimizer::Sgd(Sgd {
-            learning_rate: 1e39,
-            ..Sgd::default()
-        });
+        let sgd = Optimizer::Sgd(Sgd { learning_rate: 1e39, ..Sgd::default() });
         let task = classifier(sgd, 16, 1);
         let state = initial_state(&task).unwrap();
         let rows = data.rows(&task);
         let error = train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap_err();
-        let TrainError::Diverged { batch: 0, loss, .. } = error else {
-            panic!("{error}")
-        };
+        let TrainError::Diverged { batch: 0, loss, .. } = error else { panic!("{error}") };
         assert!(loss.is_finite());
     }
 
@@ -379,33 +348,18 @@ mod tests {
         let state = initial_state(&task).unwrap();
         let rows = data.rows(&task);
         let mut stop = |rows_done: u64, _: &Score| {
-            if rows_done >= 32 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if rows_done >= 32 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let error = train_visit(&task, &state, VISIT, &rows, &mut stop).unwrap_err();
-        assert!(
-            matches!(error, TrainError::Stopped { rows_done: 32 }),
-            "{error}"
-        );
-        let error = evaluate(&task, &state, &rows, &mut |_: u64, _: &Score| {
-            ControlFlow::Break(())
-        });
-        assert!(
-            matches!(error, Err(TrainError::Stopped { rows_done: 64 })),
-            "{error:?}"
-        );
+        assert!(matches!(error, TrainError::Stopped { rows_done: 32 }), "{error}");
+        let error = evaluate(&task, &state, &rows, &mut |_: u64, _: &Score| ControlFlow::Break(()));
+        assert!(matches!(error, Err(TrainError::Stopped { rows_done: 64 })), "{error:?}");
     }
 
     /// One step by hand: softmax regression from zero weights on two rows.
     #[test]
     fn one_step_of_softmax_regression_is_the_one_by_hand() {
-        let task = softmax_regression(Optimizer::Sgd(Sgd {
-            learning_rate: 1.0,
-            ..Sgd::default()
-        }));
+        let task = softmax_regression(Optimizer::Sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }));
         let inputs: Vec<f32> = vec![1.0, 2.0, 3.0, -1.0];
         let rows = Rows::new(
             &task,

@@ -24,47 +24,39 @@ pub(super) fn read_layer(
     let read: (&'static str, Option<Fitted>) = match class {
         "Dense" => ("Dense", dense(fields, input)),
         "Conv2D" => ("Conv2D", convolution(fields, input)),
-        "MaxPooling2D" => (
-            "MaxPooling2D",
-            pooling(fields, input, Operation::MaxPooling),
-        ),
-        "AveragePooling2D" => (
-            "AveragePooling2D",
-            pooling(fields, input, Operation::AveragePooling),
-        ),
+        "MaxPooling2D" => ("MaxPooling2D", pooling(fields, input, Operation::MaxPooling)),
+        "AveragePooling2D" => {
+            ("AveragePooling2D", pooling(fields, input, Operation::AveragePooling))
+        }
+        "GlobalAveragePooling2D" => {
+            ("GlobalAveragePooling2D", global_average_pooling(fields, input))
+        }
         "Flatten" => ("Flatten", flatten(fields, input)),
         "Dropout" => ("Dropout", dropout(fields, input)),
-        "BatchNormalization" => (
-            "BatchNormalization",
-            batch_normalization(fields, input, keras_major),
-        ),
+        "BatchNormalization" => {
+            ("BatchNormalization", batch_normalization(fields, input, keras_major))
+        }
         "Activation" => ("Activation", activation_only(fields, input)),
+        "ReLU" => ("ReLU", relu(fields, input)),
         other => {
             fields.problem_here(unsupported(other));
             return None;
         }
     };
     options::refuse_unsupported(fields);
-    let takes_activation = matches!(class, "Dense" | "Conv2D" | "Activation");
-    let activation = if takes_activation {
-        options::activation(fields, "activation", keras_major)
-    } else {
-        Activation::Linear
+    let activation = match class {
+        "Dense" | "Conv2D" | "Activation" => options::activation(fields, "activation", keras_major),
+        "ReLU" if fields.value("max_value").is_some() => Activation::Relu6,
+        "ReLU" => Activation::Relu,
+        _ => Activation::Linear,
     };
     let (class, fitted) = read;
     let (operation, output) = fitted?;
     if elements(&output).is_none() {
-        fields.problem_here(format!(
-            "its output {output:?} has more than {ELEMENTS_MAX} elements"
-        ));
+        fields.problem_here(format!("its output {output:?} has more than {ELEMENTS_MAX} elements"));
     }
-    Some(Unnamed {
-        class,
-        operation,
-        activation,
-        input: input?.to_vec(),
-        output,
-    })
+    let (input, is_trainable) = (input?.to_vec(), fields.flag("trainable", true));
+    Some(Unnamed { class, is_trainable, operation, activation, input, output })
 }
 
 fn unsupported(class: &str) -> String {
@@ -81,7 +73,6 @@ fn unsupported(class: &str) -> String {
 }
 
 fn dense(fields: &mut Fields<'_>, input: Option<&[usize]>) -> Option<Fitted> {
-    options::refuse_frozen(fields);
     let units = fields.required_size("units");
     let kernel = kernel(fields, |units_in| vec![units_in, units.unwrap_or(1)], input);
     let [_] = input? else {
@@ -95,30 +86,18 @@ fn dense(fields: &mut Fields<'_>, input: Option<&[usize]>) -> Option<Fitted> {
 }
 
 fn convolution(fields: &mut Fields<'_>, input: Option<&[usize]>) -> Option<Fitted> {
-    options::refuse_frozen(fields);
     let filters = fields.required_size("filters");
     let size = fields.required_pair("kernel_size");
     let stride = fields.pair("strides").unwrap_or([1, 1]);
     let dilation = fields.pair("dilation_rate").unwrap_or([1, 1]);
     if fields.size("groups", 1) != 1 {
-        fields.problem(
-            "groups",
-            "grouped convolutions are not supported; it must be 1",
-        );
+        fields.problem("groups", "grouped convolutions are not supported; it must be 1");
     }
     let padding = padding(fields);
     let [height, width] = size.unwrap_or([1, 1]);
     let shape = |channels| vec![height, width, channels, filters.unwrap_or(1)];
     let kernel = kernel(fields, shape, input);
-    let window = place(
-        fields,
-        "kernel_size",
-        size?,
-        stride,
-        dilation,
-        padding,
-        input?,
-    )?;
+    let window = place(fields, "kernel_size", size?, stride, dilation, padding, input?)?;
     let output = vec![window.output[0], window.output[1], filters?];
     Some((Operation::Convolution { kernel, window }, output))
 }
@@ -134,6 +113,17 @@ fn pooling(
     let window = place(fields, "pool_size", size, stride, [1, 1], padding, input?)?;
     let output = vec![window.output[0], window.output[1], input?[2]];
     Some((operation(window), output))
+}
+
+fn global_average_pooling(fields: &mut Fields<'_>, input: Option<&[usize]>) -> Option<Fitted> {
+    if fields.flag("keepdims", false) {
+        fields.problem("keepdims", "is not supported; it must be false");
+    }
+    let &[_, _, channels] = input? else {
+        fields.problem_here(not_an_image(input?));
+        return None;
+    };
+    Some((Operation::GlobalAveragePooling, vec![channels]))
 }
 
 fn flatten(_: &mut Fields<'_>, input: Option<&[usize]>) -> Option<Fitted> {
@@ -159,12 +149,23 @@ fn activation_only(fields: &mut Fields<'_>, input: Option<&[usize]>) -> Option<F
     Some((Operation::Activation, input.to_vec()))
 }
 
+/// Without a bound, or bounded by 6; a slope below the threshold is another function.
+fn relu(fields: &mut Fields<'_>, input: Option<&[usize]>) -> Option<Fitted> {
+    for (key, expected) in [("max_value", 6.0), ("negative_slope", 0.0), ("threshold", 0.0)] {
+        #[expect(clippy::float_cmp, reason = "only these very numbers are supported")]
+        if fields.number(key, expected) != expected {
+            fields.problem(key, format!("only {expected} is supported"));
+        }
+    }
+    let input = vector_or_image(fields, input?, "ReLU")?;
+    Some((Operation::Activation, input.to_vec()))
+}
+
 fn batch_normalization(
     fields: &mut Fields<'_>,
     input: Option<&[usize]>,
     keras_major: u32,
 ) -> Option<Fitted> {
-    options::refuse_frozen(fields);
     let momentum = fields.number("momentum", 0.99);
     if !(0.0..=1.0).contains(&momentum) {
         fields.problem("momentum", "must be from 0 to 1");
@@ -194,15 +195,8 @@ fn batch_normalization(
     let input = vector_or_image(fields, input?, "BatchNormalization")?;
     check_last_axis(fields, input.len());
     let unbiased = keras_major < 3 && input.len() == 3;
-    let normalization = Normalization {
-        momentum,
-        epsilon,
-        gamma,
-        beta,
-        moving_mean,
-        moving_variance,
-        unbiased,
-    };
+    let normalization =
+        Normalization { momentum, epsilon, gamma, beta, moving_mean, moving_variance, unbiased };
     Some((Operation::BatchNormalization(normalization), input.to_vec()))
 }
 
@@ -219,10 +213,7 @@ fn check_last_axis(fields: &mut Fields<'_>, rank: usize) {
     let is_last =
         axis == Some(-1) || axis.and_then(|axis| usize::try_from(axis).ok()) == Some(rank);
     if !is_last {
-        fields.problem(
-            "axis",
-            format!("only the last axis, -1 or {rank}, is supported"),
-        );
+        fields.problem("axis", format!("only the last axis, -1 or {rank}, is supported"));
     }
 }
 
@@ -232,20 +223,14 @@ fn kernel(
     shape: impl Fn(usize) -> Vec<usize>,
     input: Option<&[usize]>,
 ) -> Kernel {
-    let glorot = Initializer::Scaled {
-        scale: 1.0,
-        fan: Fan::Average,
-        distribution: Distribution::Uniform,
-    };
+    let glorot =
+        Initializer::Scaled { scale: 1.0, fan: Fan::Average, distribution: Distribution::Uniform };
     let shape = shape(input.and_then(|shape| shape.last().copied()).unwrap_or(1));
     let units = shape.last().copied().unwrap_or(1);
     let kernel = options::initializer(fields, "kernel_initializer", glorot, &shape);
     let zeros = Initializer::Constant(0.0);
     let bias = options::initializer(fields, "bias_initializer", zeros, &[units]);
-    Kernel {
-        kernel,
-        bias: fields.flag("use_bias", true).then_some(bias),
-    }
+    Kernel { kernel, bias: fields.flag("use_bias", true).then_some(bias) }
 }
 
 fn padding(fields: &mut Fields<'_>) -> Padding {
@@ -254,10 +239,7 @@ fn padding(fields: &mut Fields<'_>) -> Padding {
         Some(name) if name.eq_ignore_ascii_case("valid") => Padding::Valid,
         Some(name) if name.eq_ignore_ascii_case("same") => Padding::Same,
         Some(name) => {
-            fields.problem(
-                "padding",
-                format!("{name:?} is not supported, only valid and same"),
-            );
+            fields.problem("padding", format!("{name:?} is not supported, only valid and same"));
             Padding::Valid
         }
     }
@@ -274,9 +256,7 @@ fn place(
     input: &[usize],
 ) -> Option<Window> {
     let &[height, width, _] = input else {
-        fields.problem_here(format!(
-            "needs an input of height, width and channels, but it has shape {input:?}"
-        ));
+        fields.problem_here(not_an_image(input));
         return None;
     };
     let window = Window::place(size, stride, dilation, padding, [height, width]);
@@ -289,6 +269,10 @@ fn place(
         );
     }
     window
+}
+
+fn not_an_image(input: &[usize]) -> String {
+    format!("needs an input of height, width and channels, but it has shape {input:?}")
 }
 
 /// The shapes that a network computes on; others only pass through Flatten and Dropout.

@@ -1,0 +1,261 @@
+//! Training steps computed by Keras 2.15: losses, gradients, weights, moving statistics and
+//! predictions. The files are not part of the repository; without them these tests say so and pass.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests panic, and say when they skip"
+)]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use arrowhop_network::NetworkSpec;
+use arrowhop_train::{
+    InputChunks, Inputs, Rows, State, TargetChunks, Task, Visit, predict, train_visit,
+};
+use arrowhop_types::{
+    Adam, Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, RmsProp, Score, Sgd, ShardId,
+    Target,
+};
+use serde_json::Value;
+
+fn fixtures() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    if !folder.exists() {
+        println!("skipped: {} is not there", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn floats(list: &Value) -> Vec<f32> {
+    let single = |value: &Value| value.as_f64().unwrap().to_string().parse().unwrap();
+    list.as_array().unwrap().iter().map(single).collect()
+}
+
+fn arrays(list: &Value) -> Vec<Vec<f32>> {
+    list.as_array().unwrap().iter().map(|array| floats(&array["data"])).collect()
+}
+
+fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let is_near = (found - expected).abs() <= tolerance * expected.abs().max(1.0);
+        assert!(is_near, "{what} [{i}]: {found}, not {expected}");
+    }
+}
+
+fn keep_on(_: u64, _: &Score) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn task(spec: NetworkSpec, optimizer: Optimizer, loss: Loss, target: Target, rows: u32) -> Task {
+    let input = InputSpec { shape: spec.input_shape().to_vec(), dtype: Dtype::F32, normalize: 1.0 };
+    let config =
+        ModelConfig { architecture: "trace".into(), optimizer, loss, batch_rows: rows, passes: 1 };
+    Task::new(spec, config, input, target, 0, ModelId(1), false).unwrap()
+}
+
+/// Class indices of one-hot rows.
+fn classes(one_hot: &[f32], width: usize) -> Vec<i32> {
+    let class = |row: &[f32]| i32::try_from(row.iter().position(|v| *v == 1.0).unwrap()).unwrap();
+    one_hot.chunks(width).map(class).collect()
+}
+
+/// The state with these weights and a fresh optimizer, encoded.
+fn state_with(task: &Task, weights: Vec<Vec<f32>>) -> Vec<u8> {
+    let mut state = State::initial(task);
+    state.weights = weights;
+    state.encode(task).unwrap()
+}
+
+#[test]
+fn three_steps_of_each_supported_layer_are_keras_s() {
+    let Some(folder) = fixtures() else { return };
+    let mut checked = Vec::new();
+    for trace in read_json(&folder.join("keras_oracle/train_traces.json")).as_array().unwrap() {
+        let loss = match trace["loss"].as_str().unwrap() {
+            "categorical_crossentropy" => Loss::CategoricalCrossentropy,
+            "mean_squared_error" => Loss::MeanSquaredError,
+            _ => continue,
+        };
+        let Ok(spec) = NetworkSpec::parse(&trace["model"].to_string()) else { continue };
+        check_trace(trace, spec, loss);
+        checked.push(trace["name"].as_str().unwrap().to_owned());
+    }
+    let expected = [
+        "conv_same_valid_pool",
+        "conv_stride2_same_even",
+        "batchnorm_conv",
+        "frozen_first_layer",
+        "regression_mse",
+    ];
+    assert_eq!(checked, expected);
+}
+
+fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
+    let name = trace["name"].as_str().unwrap();
+    let inputs = floats(&trace["inputs"][0]["data"]);
+    let y = floats(&trace["y"]["data"]);
+    let width = spec.outputs();
+    let batch = u32::try_from(y.len() / width).unwrap();
+    let sgd = Optimizer::Sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
+    let target = match loss {
+        Loss::CategoricalCrossentropy => {
+            Target::Classes((0..width).map(|class| class.to_string()).collect())
+        }
+        Loss::MeanSquaredError => Target::Values(width),
+    };
+    let trainable: Vec<bool> = spec.weights().iter().map(|weight| weight.trainable).collect();
+    let task = task(spec, sgd, loss, target, batch);
+    let indices = classes_of(loss, &y, width);
+    let targets = match loss {
+        Loss::CategoricalCrossentropy => TargetChunks::Classes(vec![&indices]),
+        Loss::MeanSquaredError => TargetChunks::Values(vec![&y]),
+    };
+    let rows = Rows::new(&task, InputChunks::F32(vec![&inputs]), targets).unwrap();
+
+    let mut weights = arrays(&trace["initial_weights"]);
+    let mut state = state_with(&task, weights.clone());
+    let gradients = arrays(&trace["first_step_gradients_trainable_order"]);
+    let losses = floats(&trace["loss_per_step_incl_regularizers"]);
+    for (step, expected) in (0..).zip(&losses) {
+        let visit = Visit { epoch: step, shard: ShardId(0) };
+        let trained = train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
+        let found = trained.score.loss().unwrap().to_string().parse().unwrap();
+        assert_near(&format!("{name}: loss {step}"), &[found], &[*expected], 1e-4);
+        state = trained.state;
+        let next = State::decode(&task, &state).unwrap().weights;
+        if step == 0 {
+            let changed = weights.iter().zip(&next).zip(&trainable).filter(|(_, is)| **is);
+            for (i, ((before, after), _)) in changed.enumerate() {
+                let slopes: Vec<f32> = before
+                    .iter()
+                    .zip(after)
+                    .map(|(before, after)| (before - after) / 0.1)
+                    .collect();
+                assert_near(&format!("{name}: gradient {i}"), &slopes, &gradients[i], 1e-4);
+            }
+        }
+        weights = next;
+    }
+    let names = trace["weight_names"].as_array().unwrap();
+    for ((found, expected), weight) in
+        weights.iter().zip(&arrays(&trace["weights_after"])).zip(names)
+    {
+        assert_near(&format!("{name}: {weight}"), found, expected, 1e-4);
+    }
+    let mut predicted = Vec::new();
+    let inputs = Inputs::new(&task, InputChunks::F32(vec![&inputs])).unwrap();
+    predict(&task, &state, &inputs, &mut |batch| {
+        predicted.extend_from_slice(batch);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let expected = floats(&trace["predict_after"]["data"]);
+    assert_near(&format!("{name}: prediction"), &predicted, &expected, 1e-4);
+}
+
+fn classes_of(loss: Loss, y: &[f32], width: usize) -> Vec<i32> {
+    match loss {
+        Loss::CategoricalCrossentropy => classes(y, width),
+        Loss::MeanSquaredError => Vec::new(),
+    }
+}
+
+#[test]
+fn twelve_steps_of_each_optimizer_are_keras_s() {
+    let Some(folder) = fixtures() else { return };
+    let oracle = read_json(&folder.join("keras_oracle/optimizers_iris.json"));
+    let (inputs, labels) = iris(&folder, &oracle["rows_index"]);
+    let mut checked = 0;
+    for run in oracle["runs"].as_array().unwrap() {
+        let text = run["optimizer"].as_str().unwrap();
+        let Some(optimizer) = optimizer(text).filter(|_| run["api"] == "legacy") else { continue };
+        let spec = NetworkSpec::parse(&oracle["model"].to_string()).unwrap();
+        let target =
+            Target::Classes(vec!["setosa".into(), "versicolor".into(), "virginica".into()]);
+        let task = task(spec, optimizer, Loss::CategoricalCrossentropy, target, 8);
+        let mut state = state_with(&task, arrays(&oracle["initial_weights"]));
+        for (step, expected) in (0_u32..).zip(floats(&run["loss_per_step"])) {
+            let batch = step as usize % (labels.len() / 8);
+            let rows = Rows::new(
+                &task,
+                InputChunks::F32(vec![&inputs[batch * 32..][..32]]),
+                TargetChunks::Classes(vec![&labels[batch * 8..][..8]]),
+            )
+            .unwrap();
+            let visit = Visit { epoch: step, shard: ShardId(0) };
+            let trained = train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
+            let found = trained.score.loss().unwrap().to_string().parse().unwrap();
+            assert_near(&format!("{text}: loss {step}"), &[found], &[expected], 1e-5);
+            state = trained.state;
+        }
+        let weights = State::decode(&task, &state).unwrap().weights;
+        for (i, (found, expected)) in weights.iter().zip(arrays(&run["final_weights"])).enumerate()
+        {
+            assert_near(&format!("{text}: weight {i}"), found, &expected, 1e-5);
+        }
+        checked += 1;
+    }
+    assert_eq!(checked, 14, "SGD 5, RMSprop 4, Adam 5");
+}
+
+/// The chosen rows of the table: four lengths each, and the class.
+fn iris(folder: &Path, rows: &Value) -> (Vec<f32>, Vec<i32>) {
+    let text = std::fs::read_to_string(folder.join("iris/iris.csv")).unwrap();
+    let lines: Vec<Vec<&str>> =
+        text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let names = ["Iris-setosa", "Iris-versicolor", "Iris-virginica"];
+    let mut inputs = Vec::new();
+    let mut labels = Vec::new();
+    for index in rows.as_array().unwrap() {
+        let line = &lines[usize::try_from(index.as_u64().unwrap()).unwrap()];
+        inputs.extend(line[1..5].iter().map(|text| text.parse::<f32>().unwrap()));
+        let class = names.iter().position(|name| *name == line[5]).unwrap();
+        labels.push(i32::try_from(class).unwrap());
+    }
+    (inputs, labels)
+}
+
+/// `Adam(lr=0.01,amsgrad=True)` and the like; `None` for the optimizers that are not ours.
+fn optimizer(text: &str) -> Option<Optimizer> {
+    let (name, arguments) = text.strip_suffix(')')?.split_once('(')?;
+    let value = |key: &str| {
+        let mut pairs = arguments.split(',').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    let number = |key: &str, default: f64| value(key).map_or(default, |text| text.parse().unwrap());
+    let flag = |key: &str| value(key) == Some("True");
+    let decay = number("decay", 0.0);
+    Some(match name {
+        "SGD" => Optimizer::Sgd(Sgd {
+            learning_rate: number("lr", 0.01),
+            momentum: number("momentum", 0.0),
+            nesterov: flag("nesterov"),
+            decay,
+        }),
+        "RMSprop" => Optimizer::RmsProp(RmsProp {
+            learning_rate: number("lr", 0.001),
+            rho: number("rho", 0.9),
+            momentum: number("momentum", 0.0),
+            epsilon: number("epsilon", 1e-7),
+            centered: flag("centered"),
+            decay,
+        }),
+        "Adam" => Optimizer::Adam(Adam {
+            learning_rate: number("lr", 0.001),
+            beta_1: number("beta_1", 0.9),
+            beta_2: number("beta_2", 0.999),
+            epsilon: number("epsilon", 1e-7),
+            amsgrad: flag("amsgrad"),
+            decay,
+        }),
+        _ => return None,
+    })
+}

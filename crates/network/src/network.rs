@@ -187,7 +187,9 @@ impl<F: FnMut(usize, &mut [f32], &[f32])> ModuleMapper for Update<F> {
         let device = tensor.device();
         let shape = tensor.dims();
         let mut weights = floats(tensor.inner().into_data());
-        (self.update)(self.index, &mut weights, &floats(gradient.into_data()));
+        let gradient = gradient.into_data();
+        let gradient = gradient.as_slice().expect("all tensors of a network are f32");
+        (self.update)(self.index, &mut weights, gradient);
         self.index += 1;
         let tensor = Tensor::from_data(TensorData::new(weights, shape), &device).require_grad();
         Param::from_mapped_value(id, tensor, mapper)

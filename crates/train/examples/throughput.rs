@@ -1,5 +1,5 @@
 //! Training throughput of one model on one thread: samples per second, and CPU seconds per 1,000
-//! samples. Run it with `cargo run --release -p arrowhop-train --example throughput`.
+//! samples. Run it with `cargo run --release -p arrowhop-train --example throughput -- [network [batch]]`.
 #![expect(clippy::print_stdout, reason = "an example prints its figures")]
 
 use std::ops::ControlFlow;
@@ -25,12 +25,13 @@ struct Workload {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let only = std::env::args().nth(1);
+    let batch = std::env::args().nth(2).map(|batch| batch.parse()).transpose()?;
     println!("network  batch  samples/s  CPU s/1000  state s  predicted MB");
     for workload in [mlp(), m1()] {
         if only.as_deref().is_some_and(|only| only != workload.name) {
             continue;
         }
-        for batch_rows in [32, 128] {
+        for batch_rows in batch.map_or(vec![32, 128], |batch| vec![batch]) {
             measure(&workload, batch_rows)?;
         }
     }

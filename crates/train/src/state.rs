@@ -384,6 +384,19 @@ mod tests {
     }
 
     #[test]
+    fn no_damaged_byte_panics() {
+        let task = task();
+        let bytes = state(&task).encode(&task).unwrap();
+        let mut refused = 0;
+        for i in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[i] ^= 0x5a;
+            refused += usize::from(State::decode(&task, &damaged).is_err());
+        }
+        assert!(refused > 1000, "only {refused} of {} damages were found", bytes.len());
+    }
+
+    #[test]
     fn files_of_another_size_are_refused_unread() {
         let task = task();
         let bytes = state(&task).encode(&task).unwrap();

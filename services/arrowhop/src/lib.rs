@@ -1,1 +1,41 @@
-//! placeholder
+//! The one binary: subcommands, and nothing that another crate could do.
+
+pub mod cli;
+mod client;
+mod commands;
+mod embedded;
+mod exit;
+pub mod experiment;
+mod load;
+mod progress;
+mod report;
+mod specify;
+mod timing;
+mod trained;
+
+use anyhow::Context;
+use arrowhop_runtime::telemetry::{self, Format};
+
+use crate::cli::{Cli, Command, LogFormat};
+pub use crate::exit::{Exit, exit_of};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever stood in the way; [`exit_of`] turns it into an exit code.
+pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let format = match cli.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let serves = matches!(cli.command, Command::Supervisor(_) | Command::Segment(_));
+    let level = if serves { tracing::Level::INFO } else { tracing::Level::WARN };
+    telemetry::init(format, level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the asynchronous runtime")?;
+    let exit = runtime.block_on(Box::pin(commands::run(cli.command)));
+    runtime.shutdown_background();
+    exit
+}

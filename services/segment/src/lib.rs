@@ -32,6 +32,7 @@ use crate::actors::trainer::{Trainer, Work};
 use crate::control::Control;
 pub use crate::error::SegmentError;
 use crate::peers::Peers;
+pub use crate::rows::{inputs, rows};
 use crate::stores::{Cache, Models};
 
 /// Connections at a time: the supervisor, the other segments, and clients.

@@ -1,11 +1,11 @@
-//! From the Arrow cache to the trainer's view of rows: the same memory, never copied.
+//! From Arrow to the trainer's view of rows: the same memory, never copied.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, FixedSizeListArray, Float32Array, Int32Array, UInt8Array};
 use arrow::record_batch::RecordBatch;
 use arrowhop_flight::CachedShard;
-use arrowhop_train::{InputChunks, Rows, TargetChunks, Task};
+use arrowhop_train::{InputChunks, Inputs, Rows, TargetChunks, Task};
 use arrowhop_types::{Dtype, Problems, Target};
 
 /// One shard's parts, as a run uses them. Holding it keeps them in memory.
@@ -15,13 +15,16 @@ pub(crate) struct ShardData {
     pub(crate) validation: Option<Arc<CachedShard>>,
 }
 
-/// A part's rows as the trainer reads them.
-pub(crate) fn rows<'a>(task: &Task, part: &'a CachedShard) -> Result<Rows<'a>, Problems> {
-    let batches: Vec<&RecordBatch> = part.batches().iter().map(|batch| &batch.batch).collect();
-    let inputs = match task.input().dtype {
-        Dtype::U8 => InputChunks::U8(elements::<UInt8Array, _>(&batches, "x", |a| a.values())?),
-        Dtype::F32 => InputChunks::F32(elements::<Float32Array, _>(&batches, "x", |a| a.values())?),
-    };
+/// Rows with their targets, as the trainer reads them. The batches are laid out as
+/// `arrowhop_types::DataSet` describes.
+///
+/// # Errors
+/// When a column is absent, or not of the task's type.
+pub fn rows<'a>(
+    task: &Task,
+    batches: impl IntoIterator<Item = &'a RecordBatch>,
+) -> Result<Rows<'a>, Problems> {
+    let batches: Vec<&RecordBatch> = batches.into_iter().collect();
     let targets = match task.target() {
         Target::Classes(_) => {
             let classes = batches.iter().map(|batch| {
@@ -34,7 +37,26 @@ pub(crate) fn rows<'a>(task: &Task, part: &'a CachedShard) -> Result<Rows<'a>, P
             TargetChunks::Values(elements::<Float32Array, _>(&batches, "y", |a| a.values())?)
         }
     };
-    Rows::new(task, inputs, targets)
+    Rows::new(task, chunks(task, &batches)?, targets)
+}
+
+/// Rows without their targets, as the trainer reads them.
+///
+/// # Errors
+/// As [`rows`].
+pub fn inputs<'a>(
+    task: &Task,
+    batches: impl IntoIterator<Item = &'a RecordBatch>,
+) -> Result<Inputs<'a>, Problems> {
+    let batches: Vec<&RecordBatch> = batches.into_iter().collect();
+    Inputs::new(task, chunks(task, &batches)?)
+}
+
+fn chunks<'a>(task: &Task, batches: &[&'a RecordBatch]) -> Result<InputChunks<'a>, Problems> {
+    Ok(match task.input().dtype {
+        Dtype::U8 => InputChunks::U8(elements::<UInt8Array, _>(batches, "x", |a| a.values())?),
+        Dtype::F32 => InputChunks::F32(elements::<Float32Array, _>(batches, "x", |a| a.values())?),
+    })
 }
 
 /// The values of a fixed-size-list column, batch by batch.
@@ -49,7 +71,9 @@ fn elements<'a, A: Array + 'static, T>(
         let items = items.ok_or_else(|| {
             Problems::one(name, format!("holds {}, which the task does not", list.value_type()))
         })?;
-        Ok(values(items))
+        // A batch may be a slice of a longer one.
+        let width = usize::try_from(list.value_length()).expect("a list's length is not negative");
+        Ok(&values(items)[list.value_offset(0).unsigned_abs() as usize..][..list.len() * width])
     };
     batches.iter().map(chunk).collect()
 }

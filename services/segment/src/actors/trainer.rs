@@ -10,7 +10,7 @@ use actix::{Actor, Handler, Message, Recipient, SyncContext};
 use arrowhop_flight::{CachedShard, StateBytes};
 use arrowhop_runtime::{panics::contained, tell};
 use arrowhop_train::{
-    Control, Task, TrainError, Visit, evaluate, initial_state, thread_cpu_time, train_visit,
+    Control, Rows, Task, TrainError, Visit, evaluate, initial_state, thread_cpu_time, train_visit,
 };
 use arrowhop_types::{Problems, Score, VisitKind, VisitTiming};
 use arrowhop_wire::{Fact, StartVisit, VisitOutcome, VisitReport};
@@ -93,7 +93,7 @@ fn train(work: &Work) -> Result<Done, VisitOutcome> {
         None => initial_state(&work.task).map_err(outcome_of)?.into(),
     };
     let made = began_at.elapsed();
-    let rows = rows(&work.task, &work.data.train).map_err(unreadable)?;
+    let rows = shard_rows(&work.task, &work.data.train).map_err(unreadable)?;
     let visit = Visit { epoch: work.order.epoch, shard: work.order.shard };
     let trained = train_visit(&work.task, &start, visit, &rows, &mut Watch::new(work))
         .map_err(outcome_of)?;
@@ -122,7 +122,7 @@ fn score(work: &Work) -> Result<VisitReport, VisitOutcome> {
     let (began_at, cpu_before) = (Instant::now(), thread_cpu_time());
     let part = |part: Option<&CachedShard>| {
         let Some(part) = part else { return Ok(Score::default()) };
-        let rows = rows(&work.task, part).map_err(unreadable)?;
+        let rows = shard_rows(&work.task, part).map_err(unreadable)?;
         evaluate(&work.task, &state.bytes, &rows, &mut Watch::new(work)).map_err(outcome_of)
     };
     let train = part(work.evaluates_training.then_some(&*work.data.train))?;
@@ -144,6 +144,10 @@ fn score(work: &Work) -> Result<VisitReport, VisitOutcome> {
 fn waited(work: &Work) -> VisitTiming {
     let (fetch, hop_bytes) = work.fetch.unwrap_or_default();
     VisitTiming { fetch, stall: work.stall, hop_bytes, ..VisitTiming::default() }
+}
+
+fn shard_rows<'a>(task: &Task, part: &'a CachedShard) -> Result<Rows<'a>, Problems> {
+    rows(task, part.batches().iter().map(|batch| &batch.batch))
 }
 
 fn unreadable(problems: Problems) -> VisitOutcome {

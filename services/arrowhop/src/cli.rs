@@ -1,0 +1,347 @@
+//! The command line. Every setting is a flag, then an environment variable, then a default.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use arrowhop_types::{ModelId, RunId};
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::experiment::Bounds;
+
+/// Find the best neural network for data that lives in a database or a lake.
+#[derive(Debug, Parser)]
+#[command(name = "arrowhop", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log lines on standard error: text or json
+    #[arg(long, global = true, env = "ARROWHOP_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train every configuration of an experiment and show which is best
+    Fit(Fit),
+    /// List the runs
+    Runs(Runs),
+    /// Show a run's leaderboard
+    Results(Results),
+    /// Score a trained model on new rows
+    Evaluate(Evaluate),
+    /// Apply a trained model to new rows
+    Predict(Predict),
+    /// Write weights or shards to files
+    #[command(subcommand)]
+    Export(Export),
+    /// Stop a run on a cluster; it can be resumed
+    Stop(StopRun),
+    /// Be a supervisor
+    Supervisor(Supervisor),
+    /// Be a segment host
+    Segment(Segment),
+}
+
+/// How results are printed; JSON and CSV go to standard output alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// One object.
+    Json,
+    /// One line per model.
+    Csv,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// Where the catalog and the model store are.
+#[derive(Debug, Clone, Args)]
+pub struct State {
+    /// Folder of the catalog and the model store [default: the platform's data folder]
+    #[arg(long, value_name = "DIR", env = "ARROWHOP_STATE")]
+    state: Option<PathBuf>,
+}
+
+/// `arrowhop fit`
+#[derive(Debug, Args)]
+pub struct Fit {
+    /// The experiment file; see schemas/experiment.toml
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub experiment: Option<PathBuf>,
+    /// Folder of the data files [default: the experiment's folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Go on with a run that stopped or broke off
+    #[arg(long, value_name = "RUN", value_parser = run_id, conflicts_with_all = ["data", "same_order_as", "max_rows", "epochs", "configs"])]
+    pub resume: Option<RunId>,
+    /// Visit shards in the order of an earlier run of the same experiment
+    #[arg(long, value_name = "RUN", value_parser = run_id)]
+    pub same_order_as: Option<RunId>,
+    /// Bounds.
+    #[command(flatten)]
+    pub bounds: Bounds,
+    /// Run on a cluster: its supervisor, such as grpc://10.0.0.1:7400
+    #[arg(long, value_name = "URL", env = "ARROWHOP_CLUSTER")]
+    pub cluster: Option<String>,
+    /// Without --cluster: segments in this process
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub segments: u32,
+    /// Without --cluster: slots of each segment
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub slots: u32,
+    /// Memory.
+    #[command(flatten)]
+    pub memory: Memory,
+    /// State.
+    #[command(flatten)]
+    pub state: State,
+    /// How the leaderboard is printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Memory of a process.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Memory {
+    /// Memory for shards, such as 8GiB [default: a quarter of the machine's]
+    #[arg(long, value_name = "BYTES", env = "ARROWHOP_CACHE_MEMORY")]
+    cache_memory: Option<ByteSize>,
+    /// Memory for models in training, such as 16GiB [default: half of the machine's]
+    #[arg(long, value_name = "BYTES", env = "ARROWHOP_MODEL_MEMORY")]
+    model_memory: Option<ByteSize>,
+}
+
+/// `arrowhop runs`
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// State.
+    #[command(flatten)]
+    pub state: State,
+    /// How the list is printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+/// `arrowhop results`
+#[derive(Debug, Args)]
+pub struct Results {
+    /// The run
+    #[arg(value_parser = run_id)]
+    pub run: RunId,
+    /// Show where the time went, per model and per slot, against the schedule's lower bound
+    #[arg(long)]
+    pub timing: bool,
+    /// Ask a cluster's supervisor instead of the catalog here
+    #[arg(long, value_name = "URL", env = "ARROWHOP_CLUSTER")]
+    pub cluster: Option<String>,
+    /// State.
+    #[command(flatten)]
+    pub state: State,
+    /// How the leaderboard is printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Which model of which run.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// The run
+    #[arg(value_parser = run_id)]
+    pub run: RunId,
+    /// The model [default: the best]
+    #[arg(long, value_name = "MODEL", value_parser = model_id)]
+    pub model: Option<ModelId>,
+    /// State.
+    #[command(flatten)]
+    pub state: State,
+}
+
+/// Which rows.
+#[derive(Debug, Clone, Args)]
+pub struct NewData {
+    /// A Parquet file with the columns of the training data
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Only the first rows
+    #[arg(long, value_name = "N")]
+    pub max_rows: Option<u64>,
+}
+
+/// `arrowhop evaluate`
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    /// The model.
+    #[command(flatten)]
+    pub which: Which,
+    /// The rows.
+    #[command(flatten)]
+    pub rows: NewData,
+    /// How the scores are printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+/// `arrowhop predict`
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// The model.
+    #[command(flatten)]
+    pub which: Which,
+    /// The rows.
+    #[command(flatten)]
+    pub rows: NewData,
+    /// Only the most probable classes of each row [default: all]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: Option<u32>,
+    /// Write a Parquet file instead of printing
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// How the predictions are printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+/// `arrowhop export`
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    /// A model's weights as safetensors, in Keras's order, and its architecture as Keras JSON
+    Weights {
+        /// The model.
+        #[command(flatten)]
+        which: Which,
+        /// The folder to write to
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// A run's prepared shards as Parquet
+    Shards {
+        /// The run
+        #[arg(value_parser = run_id)]
+        run: RunId,
+        /// State.
+        #[command(flatten)]
+        state: State,
+        /// The folder to write to
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+}
+
+/// `arrowhop stop`
+#[derive(Debug, Args)]
+pub struct StopRun {
+    /// The run
+    #[arg(value_parser = run_id)]
+    pub run: RunId,
+    /// Give up the visits that are going on
+    #[arg(long)]
+    pub now: bool,
+    /// The supervisor, such as grpc://10.0.0.1:7400
+    #[arg(long, value_name = "URL", env = "ARROWHOP_CLUSTER")]
+    pub cluster: String,
+}
+
+/// `arrowhop supervisor`
+#[derive(Debug, Args)]
+pub struct Supervisor {
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT", env = "ARROWHOP_LISTEN", default_value = "127.0.0.1:7400")]
+    pub listen: String,
+    /// Where others reach it, as host or host:port [default: where it listens]
+    #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// State.
+    #[command(flatten)]
+    pub state: State,
+}
+
+/// `arrowhop segment`
+#[derive(Debug, Args)]
+pub struct Segment {
+    /// The supervisor, such as grpc://10.0.0.1:7400
+    #[arg(long, value_name = "URL", env = "ARROWHOP_SUPERVISOR")]
+    pub supervisor: String,
+    /// This segment's number in the cluster, from 0
+    #[arg(long, value_name = "N", env = "ARROWHOP_SEGMENT")]
+    pub segment: u32,
+    /// Models trained at once, each on one core [default: the machine's cores]
+    #[arg(long, value_name = "N", env = "ARROWHOP_SLOTS")]
+    pub slots: Option<u32>,
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT", env = "ARROWHOP_LISTEN", default_value = "127.0.0.1:0")]
+    pub listen: String,
+    /// Where others reach it, as host or host:port [default: where it listens]
+    #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Memory.
+    #[command(flatten)]
+    pub memory: Memory,
+}
+
+impl State {
+    /// The folder, as given or the platform's.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        let platform = || dirs::data_local_dir().unwrap_or_else(|| PathBuf::from("."));
+        self.state.clone().unwrap_or_else(|| platform().join("arrowhop"))
+    }
+}
+
+impl Memory {
+    /// Bytes for shards and bytes for models.
+    ///
+    /// # Errors
+    /// When a default is wanted and the machine does not tell its memory.
+    pub fn bytes(self) -> anyhow::Result<(u64, u64)> {
+        if let (Some(cache), Some(model)) = (self.cache_memory, self.model_memory) {
+            return Ok((cache.as_u64(), model.as_u64()));
+        }
+        let mut system = sysinfo::System::new()
+            .context("read the machine's memory; give --cache-memory and --model-memory")?;
+        system.refresh_memory();
+        let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+        let total = limit.map_or(system.total_memory(), |limit| limit.min(system.total_memory()));
+        let cache = self.cache_memory.map_or(total / 4, |bytes| bytes.as_u64());
+        Ok((cache, self.model_memory.map_or(total / 2, |bytes| bytes.as_u64())))
+    }
+}
+
+fn run_id(text: &str) -> Result<RunId, std::num::ParseIntError> {
+    text.parse().map(RunId)
+}
+
+fn model_id(text: &str) -> Result<ModelId, std::num::ParseIntError> {
+    text.parse().map(ModelId)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn fit_needs_an_experiment_or_a_run() {
+        assert!(Cli::try_parse_from(["arrowhop", "fit"]).is_err());
+        assert!(Cli::try_parse_from(["arrowhop", "fit", "a.toml", "--resume", "3"]).is_err());
+        let cli = Cli::try_parse_from(["arrowhop", "fit", "--resume", "3"]).unwrap();
+        let Command::Fit(fit) = cli.command else { panic!("fit") };
+        assert_eq!((fit.resume, fit.segments), (Some(RunId(3)), 4));
+    }
+}

@@ -1,0 +1,26 @@
+//! The subcommands, one file each.
+
+mod evaluate;
+mod export;
+mod fit;
+mod inspect;
+mod predict;
+mod serve;
+
+use crate::cli::Command;
+use crate::exit::Exit;
+
+/// Does what the command line says.
+pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Fit(fit) => fit::fit(fit).await,
+        Command::Runs(runs) => inspect::runs(&runs),
+        Command::Results(results) => inspect::results(results).await,
+        Command::Evaluate(evaluate) => evaluate::evaluate(&evaluate),
+        Command::Predict(predict) => predict::predict(&predict),
+        Command::Export(export) => export::export(&export),
+        Command::Stop(stop) => inspect::stop(stop).await,
+        Command::Supervisor(supervisor) => serve::supervisor(supervisor).await,
+        Command::Segment(segment) => serve::segment(segment).await,
+    }
+}

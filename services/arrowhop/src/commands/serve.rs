@@ -1,0 +1,79 @@
+//! `arrowhop supervisor` and `arrowhop segment`.
+
+use std::io::Write;
+
+use anyhow::Context;
+use arrowhop_runtime::panics::{self, Uncontained};
+use arrowhop_runtime::{Actors, Stop, StopSignal};
+use arrowhop_segment::Settings as SegmentSettings;
+use arrowhop_supervisor::Settings as SupervisorSettings;
+use arrowhop_types::SegmentId;
+use tracing::info;
+
+use crate::cli::{Segment, Supervisor};
+use crate::exit::Exit;
+
+pub(super) async fn supervisor(options: Supervisor) -> anyhow::Result<Exit> {
+    let (actors, stop) = begin()?;
+    let settings = SupervisorSettings {
+        listen: options.listen,
+        advertise: options.advertise,
+        state: options.state.folder(),
+    };
+    let mut running = arrowhop_supervisor::start(settings, &actors).await?;
+    announce(&running.uri)?;
+    tokio::select! {
+        ended = running.ended() => ended?,
+        _ = stop.reached(Stop::AfterVisit) => {
+            info!("stopping");
+            running.stop().await?;
+        }
+    }
+    end(actors).await
+}
+
+pub(super) async fn segment(options: Segment) -> anyhow::Result<Exit> {
+    let (actors, stop) = begin()?;
+    let (cache_memory, model_memory) = options.memory.bytes()?;
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let settings = SegmentSettings {
+        segment: SegmentId(options.segment),
+        listen: options.listen,
+        advertise: options.advertise,
+        slots: options.slots.unwrap_or_else(|| u32::try_from(cores()).unwrap_or(1)),
+        supervisor: options.supervisor,
+        cache_memory,
+        model_memory,
+    };
+    let mut running = arrowhop_segment::start(settings, &actors).await?;
+    announce(&running.uri)?;
+    tokio::select! {
+        ended = running.ended() => ended?,
+        _ = stop.reached(Stop::AfterVisit) => {
+            info!("stopping");
+            running.stop().await?;
+        }
+    }
+    end(actors).await
+}
+
+fn begin() -> anyhow::Result<(Actors, StopSignal)> {
+    panics::install(Uncontained::EndProcess);
+    let stop = StopSignal::new();
+    stop.listen()?;
+    Ok((Actors::run().context("start the actors")?, stop))
+}
+
+/// The location, alone on standard output, for scripts that chose port 0.
+fn announce(uri: &str) -> std::io::Result<()> {
+    info!(uri, "listening");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{uri}")?;
+    out.flush()
+}
+
+async fn end(actors: Actors) -> anyhow::Result<Exit> {
+    // It joins its threads.
+    tokio::task::spawn_blocking(move || drop(actors)).await?;
+    Ok(Exit::Done)
+}

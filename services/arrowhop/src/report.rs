@@ -1,0 +1,346 @@
+//! Leaderboards and lists, as tables, JSON or CSV on standard output.
+
+use std::io::{self, Write};
+
+use arrowhop_catalog::RunSummary;
+use arrowhop_types::{
+    Direction, EpochRecord, Metric, ModelConfig, ModelRecord, ModelStatus, Optimizer, Part,
+    RunRecord, RunStatus, Target,
+};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Map, Value, json};
+
+use crate::cli::Output;
+use crate::exit::Exit;
+
+const METRICS: [Metric; 4] = [
+    Metric::TrainLoss,
+    Metric::TrainAccuracy,
+    Metric::ValidationLoss,
+    Metric::ValidationAccuracy,
+];
+
+/// Prints a run's leaderboard.
+pub(crate) fn leaderboard(record: &RunRecord, output: Output) -> io::Result<()> {
+    match output {
+        Output::Table => print(&leaderboard_text(record)),
+        Output::Json => print(&format!("{:#}\n", leaderboard_json(record))),
+        Output::Csv => print(&leaderboard_csv(record)),
+    }
+}
+
+/// How a command about this run ends.
+pub(crate) fn exit(record: &RunRecord) -> Exit {
+    let broken = |model: &ModelRecord| model.status.reason().is_some();
+    match record.status {
+        RunStatus::Failed { .. } => Exit::Failed,
+        _ if record.models.iter().any(broken) => Exit::ModelsFailed,
+        _ => Exit::Done,
+    }
+}
+
+/// Writes to standard output; a reader that has gone is no error.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// An empty table for people.
+pub(crate) fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    for &column in right_aligned {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// The optimizer's parameters, by Keras's names.
+pub(crate) fn parameters(optimizer: &Optimizer) -> Vec<(&'static str, Value)> {
+    match optimizer {
+        Optimizer::Sgd(sgd) => vec![
+            ("learning_rate", json!(sgd.learning_rate)),
+            ("momentum", json!(sgd.momentum)),
+            ("nesterov", json!(sgd.nesterov)),
+            ("decay", json!(sgd.decay)),
+        ],
+        Optimizer::RmsProp(rms_prop) => vec![
+            ("learning_rate", json!(rms_prop.learning_rate)),
+            ("rho", json!(rms_prop.rho)),
+            ("momentum", json!(rms_prop.momentum)),
+            ("epsilon", json!(rms_prop.epsilon)),
+            ("centered", json!(rms_prop.centered)),
+            ("decay", json!(rms_prop.decay)),
+        ],
+        Optimizer::Adam(adam) => vec![
+            ("learning_rate", json!(adam.learning_rate)),
+            ("beta_1", json!(adam.beta_1)),
+            ("beta_2", json!(adam.beta_2)),
+            ("epsilon", json!(adam.epsilon)),
+            ("amsgrad", json!(adam.amsgrad)),
+            ("decay", json!(adam.decay)),
+        ],
+    }
+}
+
+/// An optimizer in a few characters: its name, its rate, and what is not the default.
+pub(crate) fn optimizer_text(optimizer: &Optimizer) -> String {
+    let default = match optimizer {
+        Optimizer::Sgd(_) => Optimizer::Sgd(arrowhop_types::Sgd::default()),
+        Optimizer::RmsProp(_) => Optimizer::RmsProp(arrowhop_types::RmsProp::default()),
+        Optimizer::Adam(_) => Optimizer::Adam(arrowhop_types::Adam::default()),
+    };
+    let mut text = format!("{} {}", optimizer.name(), optimizer.learning_rate());
+    for ((name, value), (_, usual)) in parameters(optimizer).iter().zip(parameters(&default)) {
+        if *name != "learning_rate" && *value != usual {
+            text.push_str(&format!(" {name} {value}"));
+        }
+    }
+    text
+}
+
+fn leaderboard_text(record: &RunRecord) -> String {
+    let spec = &record.spec;
+    let header = [
+        "model", "network", "optimizer", "batch", "epochs", "train loss", "train acc",
+        "valid loss", "valid acc", "status",
+    ];
+    let mut table = table(header, &[0, 3, 4, 5, 6, 7, 8]);
+    for model in record.ranking() {
+        let last = model.epochs.last();
+        let shown = |metric: Metric| {
+            let value = last.and_then(|epoch| epoch.metric(metric));
+            value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
+        };
+        let mut row = vec![
+            model.model.to_string(),
+            model.config.architecture.clone(),
+            optimizer_text(&model.config.optimizer),
+            model.config.batch_rows.to_string(),
+            format!("{}/{}", model.epochs.len(), spec.epochs),
+        ];
+        row.extend(METRICS.map(shown));
+        row.push(status_text(&model.status));
+        table.add_row(row);
+    }
+    let best = match record.best() {
+        Some(best) => {
+            let value = best.epochs.last().and_then(|epoch| epoch.metric(spec.objective.metric));
+            format!("best: model {} with {} {:.4}", best.model, spec.objective.metric.name(),
+                value.unwrap_or(f64::NAN))
+        }
+        None => "best: none yet".to_owned(),
+    };
+    let direction = match spec.objective.direction {
+        Direction::Minimize => "smaller",
+        Direction::Maximize => "larger",
+    };
+    let bounds = if spec.bounds.is_empty() {
+        String::new()
+    } else {
+        format!(", bounded by {}", spec.bounds.join(" "))
+    };
+    format!(
+        "{table}\nrun {} ({}) {} after {:.1} s: {} models, {} epochs, {} rows in {} shards{bounds}\n\
+         {best} ({direction} is better)\n",
+        record.run,
+        spec.name,
+        record.status.name(),
+        record.elapsed.as_secs_f64(),
+        spec.configs.len(),
+        spec.epochs,
+        spec.data.rows(Part::Train),
+        spec.data.shards.len(),
+    )
+}
+
+fn status_text(status: &ModelStatus) -> String {
+    match status.reason() {
+        Some(reason) => format!("{}: {reason}", status.name()),
+        None => status.name().to_owned(),
+    }
+}
+
+/// One object: the run, its best model, and its models from best to worst.
+pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
+    let spec = &record.spec;
+    json!({
+        "schema_version": 1,
+        "run": record.run.0,
+        "name": spec.name,
+        "status": record.status.name(),
+        "reason": match &record.status {
+            RunStatus::Failed { reason } => Some(reason),
+            _ => None,
+        },
+        "objective": {
+            "metric": spec.objective.metric.name(),
+            "direction": match spec.objective.direction {
+                Direction::Minimize => "minimize",
+                Direction::Maximize => "maximize",
+            },
+        },
+        "best": record.best().map(|best| best.model.0),
+        "seed": spec.seed,
+        "epochs": spec.epochs,
+        "bounds": spec.bounds,
+        "elapsed_seconds": record.elapsed.as_secs_f64(),
+        "data": {
+            "id": spec.data.id.to_string(),
+            "name": spec.data.name,
+            "train_rows": spec.data.rows(Part::Train),
+            "validation_rows": spec.data.rows(Part::Validation),
+            "shards": spec.data.shards.len(),
+            "rows_digest": spec.data.rows_digest.to_string(),
+            "classes": match &spec.data.target {
+                Target::Classes(names) => Some(names),
+                Target::Values(_) => None,
+            },
+        },
+        "models": record.ranking().into_iter().map(model_json).collect::<Vec<_>>(),
+    })
+}
+
+fn model_json(model: &ModelRecord) -> Value {
+    let mut object = Map::new();
+    object.insert("model".into(), model.model.0.into());
+    object.insert("config".into(), config_json(&model.config));
+    object.insert("status".into(), model.status.name().into());
+    object.insert("reason".into(), model.status.reason().into());
+    object.insert("epochs".into(), model.epochs.len().into());
+    insert_metrics(&mut object, model.epochs.last());
+    let history = model.epochs.iter().map(|epoch| {
+        let mut entry = Map::new();
+        entry.insert("epoch".into(), (epoch.epoch + 1).into());
+        insert_metrics(&mut entry, Some(epoch));
+        Value::Object(entry)
+    });
+    object.insert("history".into(), history.collect());
+    let digest = model.checkpoint.map(|(_, digest)| digest.to_string());
+    object.insert("digest".into(), digest.into());
+    Value::Object(object)
+}
+
+fn insert_metrics(object: &mut Map<String, Value>, epoch: Option<&EpochRecord>) {
+    for metric in METRICS {
+        let value = epoch.and_then(|epoch| epoch.metric(metric));
+        object.insert(metric.name().into(), value.into());
+    }
+}
+
+fn config_json(config: &ModelConfig) -> Value {
+    let mut optimizer = Map::new();
+    optimizer.insert("name".into(), config.optimizer.name().into());
+    for (name, value) in parameters(&config.optimizer) {
+        optimizer.insert(name.into(), value);
+    }
+    json!({
+        "architecture": config.architecture,
+        "optimizer": optimizer,
+        "loss": config.loss.name(),
+        "batch_size": config.batch_rows,
+        "passes": config.passes,
+    })
+}
+
+fn leaderboard_csv(record: &RunRecord) -> String {
+    let mut text = String::from(
+        "model,architecture,optimizer,learning_rate,loss,batch_size,passes,status,epochs,\
+         train_loss,train_accuracy,validation_loss,validation_accuracy\n",
+    );
+    for model in record.ranking() {
+        let config = &model.config;
+        let metric = |metric| {
+            let value = model.epochs.last().and_then(|epoch| epoch.metric(metric));
+            value.map_or_else(String::new, |value| value.to_string())
+        };
+        let fields = [
+            model.model.to_string(),
+            csv_field(&config.architecture),
+            config.optimizer.name().to_owned(),
+            config.optimizer.learning_rate().to_string(),
+            config.loss.name().to_owned(),
+            config.batch_rows.to_string(),
+            config.passes.to_string(),
+            model.status.name().to_owned(),
+            model.epochs.len().to_string(),
+        ];
+        let metrics = METRICS.map(metric);
+        text.push_str(&fields.iter().chain(&metrics).cloned().collect::<Vec<_>>().join(","));
+        text.push('\n');
+    }
+    text
+}
+
+/// A text as a CSV field (RFC 4180).
+pub(crate) fn csv_field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Prints the list of runs.
+pub(crate) fn runs(runs: &[RunSummary], output: Output) -> io::Result<()> {
+    let best = |run: &RunSummary| run.best.map(|value| format!("{value:.4}")).unwrap_or_default();
+    match output {
+        Output::Table => {
+            let header =
+                ["run", "name", "status", "models", "epochs", "objective", "best", "seconds"];
+            let mut table = table(header, &[0, 3, 4, 6, 7]);
+            for run in runs {
+                table.add_row([
+                    run.run.to_string(),
+                    run.name.clone(),
+                    run.status.name().to_owned(),
+                    format!("{}/{}", run.models_finished, run.models),
+                    run.epochs.to_string(),
+                    run.objective.metric.name().to_owned(),
+                    best(run),
+                    format!("{:.1}", run.elapsed.as_secs_f64()),
+                ]);
+            }
+            print(&format!("{table}\n"))
+        }
+        Output::Json => {
+            let entries = runs.iter().map(|run| {
+                json!({
+                    "run": run.run.0,
+                    "name": run.name,
+                    "status": run.status.name(),
+                    "data": run.data_set,
+                    "models": run.models,
+                    "models_finished": run.models_finished,
+                    "epochs": run.epochs,
+                    "objective": run.objective.metric.name(),
+                    "best": run.best,
+                    "submitted_at_us": run.submitted_at.0,
+                    "elapsed_seconds": run.elapsed.as_secs_f64(),
+                })
+            });
+            let list = json!({ "schema_version": 1, "runs": entries.collect::<Vec<_>>() });
+            print(&format!("{list:#}\n"))
+        }
+        Output::Csv => {
+            let mut text = String::from("run,name,status,models,models_finished,epochs,best\n");
+            for run in runs {
+                text.push_str(&format!(
+                    "{},{},{},{},{},{},{}\n",
+                    run.run,
+                    csv_field(&run.name),
+                    run.status.name(),
+                    run.models,
+                    run.models_finished,
+                    run.epochs,
+                    run.best.map_or_else(String::new, |value| value.to_string()),
+                ));
+            }
+            print(&text)
+        }
+    }
+}

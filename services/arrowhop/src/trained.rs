@@ -1,0 +1,69 @@
+//! A trained model, from the catalog and the model store of a state folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use arrowhop_catalog::Catalog;
+use arrowhop_network::NetworkSpec;
+use arrowhop_train::Task;
+use arrowhop_types::{Digest, ModelId, Problems, RunRecord};
+
+use crate::cli::Which;
+
+/// A model with its latest state.
+pub(crate) struct Trained {
+    pub(crate) record: RunRecord,
+    pub(crate) model: ModelId,
+    pub(crate) task: Task,
+    /// As `arrowhop_train` encodes it.
+    pub(crate) state: Vec<u8>,
+}
+
+impl Trained {
+    /// The model asked for, or the run's best.
+    pub(crate) fn open(which: &Which) -> anyhow::Result<Self> {
+        let folder = which.state.folder();
+        let catalog = Catalog::open_read_only(&folder)?;
+        let record = catalog.run(which.run)?;
+        let run = record.run;
+        let Some(model) = which.model.or_else(|| Some(record.best()?.model)) else {
+            bail!("run {run} has no best model yet; name one with --model");
+        };
+        let Some(config) = record.spec.config(model) else {
+            let models = record.spec.configs.len();
+            let text = format!("there is none; run {run} has models 1 to {models}");
+            return Err(Problems::one(format!("model {model}"), text).into());
+        };
+        let Some(checkpoint) = catalog.latest_checkpoint(run, model)? else {
+            bail!("model {model} of run {run} is not in the model store yet");
+        };
+        let state = read_state(&folder.join(&checkpoint.path), checkpoint.digest)?;
+        let architecture = record.spec.architecture(&config.architecture);
+        let architecture = architecture.context("the run lacks the model's architecture")?;
+        let task = Task::new(
+            NetworkSpec::parse(&architecture.keras_json)?,
+            config.clone(),
+            record.spec.data.input.clone(),
+            record.spec.data.target.clone(),
+            record.spec.seed,
+            model,
+            record.spec.reset_optimizer_each_visit,
+        )?;
+        Ok(Self { record, model, task, state })
+    }
+}
+
+fn read_state(path: &Path, digest: Digest) -> anyhow::Result<Vec<u8>> {
+    let place: PathBuf = path.to_owned();
+    let state = std::fs::read(&place).with_context(|| format!("read {}", place.display()))?;
+    let found = Digest(blake3::hash(&state).into());
+    if found != digest {
+        bail!(
+            "{} is damaged: its digest is {}, but the catalog has {}; resume the run to remake it",
+            place.display(),
+            found.short(),
+            digest.short()
+        );
+    }
+    Ok(state)
+}

@@ -13,11 +13,27 @@ mod specify;
 mod timing;
 mod trained;
 
+use std::process::ExitCode;
+
 use anyhow::Context;
 use arrowhop_runtime::telemetry::{self, Format};
+use clap::Parser;
 
 use crate::cli::{Cli, Command, LogFormat};
 pub use crate::exit::{Exit, exit_of};
+
+/// Parses the command line, does what it says, and prints what stood in the way.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "errors go to standard error, once")]
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit_of(&error).into()
+        }
+    }
+}
 
 /// Does what the command line says.
 ///

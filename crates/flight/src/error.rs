@@ -17,10 +17,21 @@ pub enum FlightError {
     Invalid(Problems),
     /// The shard is not kept here.
     #[error(
-        "no {} rows of shard {} of data set {} here; see the action status for what is kept",
+        "no {} rows of shard {} of data set {} here; ListFlights says what there is",
         .0.part.name(), .0.shard, .0.data_set
     )]
     MissingShard(ShardTicket),
+    /// The shard is not kept here, but known to be elsewhere.
+    #[error(
+        "the {} rows of shard {} of data set {} are not here; read them at {location}",
+        .shard.part.name(), .shard.shard, .shard.data_set
+    )]
+    Elsewhere {
+        /// The shard.
+        shard: ShardTicket,
+        /// Where it is, such as `grpc://10.0.0.7:7410`.
+        location: String,
+    },
     /// The model's version is not kept here.
     #[error("no version {} of model {} of run {} here", .0.version, .0.model, .0.run)]
     MissingModel(ModelTicket),
@@ -113,9 +124,10 @@ impl Classify for FlightError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Invalid(_) => ErrorClass::Invalid,
-            Self::MissingShard(_) | Self::MissingModel(_) | Self::MissingDataSet { .. } => {
-                ErrorClass::Missing
-            }
+            Self::MissingShard(_)
+            | Self::Elsewhere { .. }
+            | Self::MissingModel(_)
+            | Self::MissingDataSet { .. } => ErrorClass::Missing,
             Self::AmbiguousName { .. } => ErrorClass::Conflict,
             Self::Full { .. } | Self::StateTooLarge { .. } => ErrorClass::Overloaded,
             Self::TimedOut { .. } | Self::Connect { .. } | Self::WrongDigest { .. } => {

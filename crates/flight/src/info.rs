@@ -9,7 +9,7 @@ use arrowhop_wire::tickets::{DataSetName, PartPath, Ticket};
 
 use crate::decode::decode_schema;
 use crate::encode::IPC_PREFIX_BYTES;
-use crate::{FlightError, ShardListing};
+use crate::{FlightError, LocatedShard, ShardListing};
 
 /// One part of a data set, as a peer lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +29,16 @@ pub struct PartListing {
 }
 
 /// The shards of one part of one data set, by number.
-pub(crate) type PartShards = Vec<ShardListing>;
+pub(crate) type PartShards = Vec<LocatedShard>;
 
 /// Listings by data set and part.
-pub(crate) fn by_part(shards: Vec<ShardListing>) -> BTreeMap<(DataSetId, Part), PartShards> {
+pub(crate) fn by_part(shards: Vec<LocatedShard>) -> BTreeMap<(DataSetId, Part), PartShards> {
     let mut parts: BTreeMap<_, PartShards> = BTreeMap::new();
-    for listing in shards {
-        parts.entry((listing.shard.data_set, listing.shard.part)).or_default().push(listing);
+    for located in shards {
+        let shard = located.listing.shard;
+        parts.entry((shard.data_set, shard.part)).or_default().push(located);
     }
-    parts.values_mut().for_each(|shards| shards.sort_by_key(|listing| listing.shard.shard));
+    parts.values_mut().for_each(|shards| shards.sort_by_key(|located| located.listing.shard));
     parts
 }
 
@@ -52,27 +53,27 @@ pub(crate) fn is_named(listing: &ShardListing, name: &DataSetName) -> bool {
 /// The shards that a descriptor names.
 pub(crate) fn find(
     descriptor: &FlightDescriptor,
-    mut shards: Vec<ShardListing>,
+    mut shards: Vec<LocatedShard>,
 ) -> Result<PartShards, FlightError> {
     if !descriptor.cmd.is_empty() {
         let text = "is for DoPut alone; use a path such as [\"cifar10\", \"train\"]";
         return Err(Problems::one("descriptor.cmd", text).into());
     }
     let path = PartPath::try_from(&*descriptor.path)?;
-    shards.retain(|listing| is_named(listing, &path.data_set));
+    shards.retain(|located| is_named(&located.listing, &path.data_set));
     let name = descriptor.path.join("/");
-    let ids: BTreeSet<_> = shards.iter().map(|listing| listing.shard.data_set).collect();
+    let ids: BTreeSet<_> = shards.iter().map(|located| located.listing.shard.data_set).collect();
     match ids.len() {
         0 | 1 => {}
         count => return Err(FlightError::AmbiguousName { name, count }),
     }
-    shards.retain(|listing| listing.shard.part == path.part);
+    shards.retain(|located| located.listing.shard.part == path.part);
     by_part(shards).into_values().next().ok_or(FlightError::MissingDataSet { name })
 }
 
-/// The flight of a part whose shards are served at `location`.
-pub(crate) fn flight_info(shards: &PartShards, location: &str) -> Result<FlightInfo, FlightError> {
-    let first = shards.first().expect("a part is listed because it has a shard");
+/// The flight of a part, as the server at `here` describes it.
+pub(crate) fn flight_info(shards: &PartShards, here: &str) -> Result<FlightInfo, FlightError> {
+    let first = &shards.first().expect("a part is listed because it has a shard").listing;
     let path = PartPath { data_set: DataSetName::Id(first.shard.data_set), part: first.shard.part };
     let mut info = FlightInfo::new()
         .try_with_schema(&first.schema)?
@@ -80,11 +81,16 @@ pub(crate) fn flight_info(shards: &PartShards, location: &str) -> Result<FlightI
         .with_app_metadata(first.name.clone())
         .with_total_records(total(shards, |listing| listing.rows))
         .with_total_bytes(total(shards, |listing| listing.bytes));
-    for listing in shards {
+    for LocatedShard { listing, locations } in shards {
         let endpoint = FlightEndpoint::new()
             .with_ticket(arrow_flight::Ticket::new(Ticket::Shard(listing.shard).encode()))
-            .with_location(location)
             .with_app_metadata(listing.shard.shard.to_string());
+        let endpoint = match locations.as_slice() {
+            [] => endpoint.with_location(here),
+            elsewhere => {
+                elsewhere.iter().fold(endpoint, |endpoint, uri| endpoint.with_location(uri))
+            }
+        };
         info = info.with_endpoint(endpoint);
     }
     Ok(info)
@@ -115,5 +121,6 @@ impl TryFrom<FlightInfo> for PartListing {
 
 /// A sum as Flight counts: signed.
 fn total(shards: &PartShards, count: impl Fn(&ShardListing) -> u64) -> i64 {
-    i64::try_from(shards.iter().map(count).sum::<u64>()).unwrap_or(i64::MAX)
+    i64::try_from(shards.iter().map(|located| count(&located.listing)).sum::<u64>())
+        .unwrap_or(i64::MAX)
 }

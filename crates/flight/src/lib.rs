@@ -13,6 +13,7 @@
 mod budget;
 mod columns;
 mod decode;
+mod directory;
 mod encode;
 mod error;
 mod front;
@@ -29,6 +30,7 @@ pub use arrowhop_wire::tickets::{
     ModelTicket, PutReceipt, ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard,
 };
 pub use budget::{ByteBudget, Reservation};
+pub use directory::{LocatedShard, merge};
 pub use error::FlightError;
 pub use front::FlightFront;
 pub use info::PartListing;

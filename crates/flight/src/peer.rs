@@ -1,6 +1,8 @@
 //! The client of another host's Flight service. Every call has a limit of time; dropping its future
 //! cancels it at the other end.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -9,10 +11,10 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor};
 use arrowhop_types::{DataSetId, Problems};
 use arrowhop_wire::tickets::{
-    DataSetName, DropDataSet, ModelTicket, PutReceipt, ShardHeader, ShardTicket, StoreStatus,
-    Ticket,
+    DataSetName, DropDataSet, ModelTicket, PartPath, PutReceipt, ShardHeader, ShardTicket,
+    StoreStatus, StoredShard, Ticket,
 };
-use futures::{Stream, TryStreamExt, stream};
+use futures::{Stream, TryStreamExt, future, stream};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -20,7 +22,9 @@ use crate::columns::{body_bytes_max, check_batch};
 use crate::encode::{Encoder, bytes_of, schema_header};
 use crate::server::{DROP_DATA_SET, STATUS};
 use crate::state::{StateBytes, StateReceiver};
-use crate::{CachedShard, FlightError, MESSAGE_BYTES_MAX, PartListing, ReceiveLimits};
+use crate::{
+    CachedShard, FlightError, MESSAGE_BYTES_MAX, PartListing, ReceiveLimits, ShardListing,
+};
 
 /// A batch's message has at most this many bytes besides its body.
 const BATCH_HEAD_BYTES: usize = 1_024;
@@ -150,6 +154,23 @@ impl FlightPeer {
         let results = self.act(STATUS, Vec::new(), limit).await?;
         let result = results.first().ok_or_else(|| Problems::one("status", "is absent"))?;
         Ok(StoreStatus::try_from(&*result.body)?)
+    }
+
+    /// Every shard that the peer keeps. One that comes or goes meanwhile may be left out.
+    ///
+    /// # Errors
+    /// What the peer answers, or [`FlightError::Invalid`] when that cannot be understood.
+    pub async fn shards(&self, limit: Duration) -> Result<Vec<ShardListing>, FlightError> {
+        let (parts, status) = future::try_join(self.list(None, limit), self.status(limit)).await?;
+        let schemas: BTreeMap<_, _> =
+            parts.into_iter().map(|part| (part.path.to_path(), Arc::new(part.schema))).collect();
+        let listing = |stored: StoredShard| {
+            let StoredShard { shard, name, rows, bytes } = stored;
+            let path = PartPath { data_set: DataSetName::Id(shard.data_set), part: shard.part };
+            let schema = Arc::clone(schemas.get(&path.to_path())?);
+            Some(ShardListing { shard, name, rows, bytes, schema })
+        };
+        Ok(status.shards.into_iter().filter_map(listing).collect())
     }
 
     /// Makes the peer drop a data set.

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::front::FlightFront;
 use crate::info::{by_part, find, flight_info, is_named};
 use crate::{
-    CachedShard, FlightError, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits, ShardListing,
+    CachedShard, FlightError, LocatedShard, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits,
     ShardStore,
 };
 
@@ -59,8 +59,8 @@ impl FlightServer {
         FlightFront::new(tonic, server)
     }
 
-    async fn find(&self, descriptor: &FlightDescriptor) -> Result<Vec<ShardListing>, FlightError> {
-        find(descriptor, self.shards.list().await?)
+    async fn find(&self, descriptor: &FlightDescriptor) -> Result<Vec<LocatedShard>, FlightError> {
+        find(descriptor, self.shards.locate().await?)
     }
 
     /// Receives one shard. Whatever goes wrong, nothing of it stays.
@@ -73,7 +73,7 @@ impl FlightServer {
         let first = first.map_err(|status| FlightError::Peer { action: "receive", status })?;
         let descriptor = first.flight_descriptor.as_ref().ok_or_else(absent)?;
         let header = ShardHeader::try_from(&*descriptor.cmd)?;
-        let mut reservation = self.shards.budget().reserve(header.bytes)?;
+        let mut reservation = self.shards.reserve(&header).await?;
         let limits = ReceiveLimits { bytes: header.bytes, rows: Some(header.rows) };
         let content = CachedShard::receive(stream::iter([Ok(first)]).chain(stream), limits).await?;
         reservation.shrink_to(content.bytes());
@@ -112,11 +112,11 @@ impl FlightService for FlightServer {
         &self,
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let mut shards = self.shards.list().await?;
+        let mut shards = self.shards.locate().await?;
         let criterion = request.into_inner().expression;
         if !criterion.is_empty() {
             let name = named(&criterion)?;
-            shards.retain(|listing| is_named(listing, &name));
+            shards.retain(|shard| is_named(&shard.listing, &name));
         }
         let flights = by_part(shards).into_values();
         let flights: Result<Vec<_>, _> =
@@ -139,7 +139,7 @@ impl FlightService for FlightServer {
         let part = self.find(request.get_ref()).await?;
         let first = part.first().expect("a part is found because it has a shard");
         let options = IpcWriteOptions::default();
-        let schema = SchemaAsIpc::new(&first.schema, &options).try_into();
+        let schema = SchemaAsIpc::new(&first.listing.schema, &options).try_into();
         Ok(Response::new(schema.map_err(FlightError::from)?))
     }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use arrowhop_types::DataSetId;
 use arrowhop_wire::tickets::{ModelTicket, ShardHeader, ShardTicket, StoredModel};
 
-use crate::{ByteBudget, CachedShard, FlightError, StateBytes};
+use crate::{ByteBudget, CachedShard, FlightError, LocatedShard, Reservation, StateBytes};
 
 /// One part of one shard, as it is listed.
 #[derive(Debug, Clone)]
@@ -30,12 +30,23 @@ pub trait ShardStore: Send + Sync + 'static {
     /// What is kept, in the tickets' order.
     async fn list(&self) -> Result<Vec<ShardListing>, FlightError>;
 
-    /// A shard, or [`FlightError::MissingShard`].
+    /// What readers are told of, in the tickets' order, and where they find it: what is kept here,
+    /// unless the store knows of more.
+    async fn locate(&self) -> Result<Vec<LocatedShard>, FlightError> {
+        Ok(self.list().await?.into_iter().map(LocatedShard::here).collect())
+    }
+
+    /// A shard, or [`FlightError::MissingShard`], or [`FlightError::Elsewhere`].
     async fn shard(&self, shard: ShardTicket) -> Result<Arc<CachedShard>, FlightError>;
 
     /// Where the memory of uploads comes from. It is reserved before an upload's first batch, tied
     /// to the shard that came of it, and given back when that is dropped, or never came about.
     fn budget(&self) -> &Arc<ByteBudget>;
+
+    /// Takes the memory of an upload out of the budget; a store that takes no uploads refuses.
+    async fn reserve(&self, header: &ShardHeader) -> Result<Reservation, FlightError> {
+        self.budget().reserve(header.bytes)
+    }
 
     /// Keeps a shard that arrived whole, instead of any that had the same ticket.
     async fn put(&self, header: ShardHeader, content: CachedShard) -> Result<(), FlightError>;

@@ -50,7 +50,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// An empty table for people.
 pub(crate) fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     for &column in right_aligned {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

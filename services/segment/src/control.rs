@@ -10,7 +10,7 @@ use arrowhop_wire::control::segment_server::Segment;
 use arrowhop_wire::status::status_of;
 use arrowhop_wire::{Command, Fact, control as proto};
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
@@ -28,6 +28,8 @@ pub(crate) struct Control {
     pub(crate) attach: Recipient<Attach>,
     pub(crate) detach: Recipient<Detach>,
     pub(crate) obey: Recipient<Obey>,
+    /// The segment is stopping: the attachment ends.
+    pub(crate) stopped: watch::Receiver<bool>,
 }
 
 #[tonic::async_trait]
@@ -60,8 +62,10 @@ impl Control {
     /// Passes commands on, in order, until the stream ends; sends heartbeats meanwhile.
     async fn obey_all(&self, mut commands: Streaming<proto::Command>, facts: mpsc::Sender<Fact>) {
         let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL);
+        let mut stopped = self.stopped.clone();
         loop {
             tokio::select! {
+                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => return,
                 command = commands.next() => match command {
                     Some(Ok(command)) => if !self.obey(command).await { return },
                     Some(Err(status)) => return info!(%status, "the supervisor's stream broke"),

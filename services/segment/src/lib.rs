@@ -85,7 +85,8 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Segme
     let settings = check(settings)?;
     let (listener, address) = bind(&settings.listen).await?;
     let uri = location(settings.advertise.as_deref(), address);
-    let started = start_actors(&settings, actors).await;
+    let (stop, stopped) = watch::channel(false);
+    let started = start_actors(&settings, stopped.clone(), actors).await;
     let info = SegmentInfo {
         segment: settings.segment.0,
         uri: uri.clone(),
@@ -93,7 +94,6 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Segme
         model_memory_bytes: settings.model_memory,
         protocol: PROTOCOL,
     };
-    let (stop, stopped) = watch::channel(false);
     let attached = started.attached.clone();
     let serving = tokio::spawn(serve(listener, uri.clone(), started, stopped.clone()));
     tokio::spawn(join::stay_joined(settings.supervisor, info, attached, stopped));
@@ -152,7 +152,11 @@ fn location(advertise: Option<&str>, address: SocketAddr) -> String {
     }
 }
 
-async fn start_actors(settings: &Settings, actors: &Actors) -> Started {
+async fn start_actors(
+    settings: &Settings,
+    stopped: watch::Receiver<bool>,
+    actors: &Actors,
+) -> Started {
     let peers = Peers::new(tokio::runtime::Handle::current(), settings.model_memory);
     let (slots, model_memory) = (settings.slots, settings.model_memory);
     let budget = ByteBudget::new(settings.cache_memory);
@@ -177,6 +181,7 @@ async fn start_actors(settings: &Settings, actors: &Actors) -> Started {
                     attach: host.clone().recipient(),
                     detach: host.clone().recipient(),
                     obey: host.clone().recipient(),
+                    stopped,
                 },
                 attached: host.recipient(),
             }

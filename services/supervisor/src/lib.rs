@@ -4,6 +4,7 @@
 
 mod actors;
 mod error;
+mod federation;
 mod front;
 mod lock;
 mod run;
@@ -14,9 +15,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use arrowhop_catalog::Catalog;
-use arrowhop_flight::{
-    FlightServer, MESSAGE_BYTES_MAX, MemoryShards, incoming, server_builder,
-};
+use arrowhop_flight::{FlightServer, MESSAGE_BYTES_MAX, incoming, server_builder};
 use arrowhop_runtime::{Actors, bind};
 use arrowhop_wire::control::supervisor_server::SupervisorServer;
 use tokio::net::TcpListener;
@@ -27,6 +26,7 @@ use crate::actors::archive::Archive;
 pub use crate::actors::archive::Store;
 use crate::actors::hopper::{Hopper, UseArchive};
 pub use crate::error::SupervisorError;
+use crate::federation::Federation;
 use crate::front::Front;
 
 /// Connections at a time: segments and clients.
@@ -138,8 +138,8 @@ async fn serve(
 ) -> Result<(), SupervisorError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SupervisorServer<Front>>().await;
-    // It keeps no shards: a store without room.
-    let flight = FlightServer::new(Arc::new(MemoryShards::new(0)), Arc::new(store), uri);
+    let federation = Federation::new(front.segments.clone());
+    let flight = FlightServer::new(Arc::new(federation), Arc::new(store), uri);
     let front = SupervisorServer::new(front)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

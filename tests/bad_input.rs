@@ -43,8 +43,14 @@ fn every_mistake_of_an_experiment_is_listed() {
         "version = 2\nepochs = 0\nepoch = 3\n[data]\ntrain = \"x.parquet\"\n[search]\n\
          networks = [\"n.json\"]\nbatch_size = [0.5]\n[[search.optimizer]]\nname = \"adamm\"\n",
     );
-    let says = ["version: 2 is not known", "epochs: 0 is not", "epoch: unknown key",
-        "data.target: is needed", "batch_size", "\"adamm\" is not known"];
+    let says = [
+        "version: 2 is not known",
+        "epochs: 0 is not",
+        "epoch: unknown key",
+        "data.target: is needed",
+        "batch_size",
+        "\"adamm\" is not known",
+    ];
     refuse(&experiment, 2, &says);
 }
 

@@ -5,26 +5,13 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use arrowhop_catalog::Catalog;
-use arrowhop_tests::{Cluster, Program, shapes, wait_for};
+use arrowhop_tests::{Cluster, Program, digests, shapes, wait_for};
 use arrowhop_types::{ModelStatus, RunId, RunStatus, VisitKind};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_arrowhop-under-test");
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn digests(result: &Value) -> Vec<(u64, String)> {
-    let models = result["models"].as_array().expect("models are listed");
-    let mut digests: Vec<_> = models
-        .iter()
-        .map(|model| {
-            let digest = model["digest"].as_str().expect("a finished model has a digest");
-            (model["model"].as_u64().expect("models are numbered"), digest.to_owned())
-        })
-        .collect();
-    digests.sort();
-    digests
-}
 
 #[test]
 fn one_process_and_a_cluster_give_the_same_bits() {

@@ -6,14 +6,11 @@ use std::path::Path;
 
 use arrowhop::experiment::{Bounds, Experiment};
 use arrowhop_catalog::Catalog;
-use arrowhop_network::NetworkSpec;
 use arrowhop_segment::rows;
 use arrowhop_source::{Prepared, prepare};
-use arrowhop_tests::{Program, shapes};
-use arrowhop_train::{Task, Visit, initial_state, train_visit};
-use arrowhop_types::{
-    Digest, ModelId, RunId, RunRecord, Score, Version, VisitKind, VisitRecord,
-};
+use arrowhop_tests::{Program, digests, shapes, task_of};
+use arrowhop_train::{Visit, initial_state, train_visit};
+use arrowhop_types::{Digest, ModelId, RunId, RunRecord, Score, Version, VisitKind, VisitRecord};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_arrowhop-under-test");
 
@@ -25,21 +22,7 @@ fn train_alone(
     visits: &[VisitRecord],
     prepared: &Prepared,
 ) -> Vec<Digest> {
-    let spec = &record.spec;
-    let config = spec.config(model).expect("a model of the run");
-    let architecture = spec.architecture(&config.architecture).expect("an architecture of the run");
-    let network = NetworkSpec::parse(&architecture.keras_json).expect("it was parsed before");
-    let (input, target) = (spec.data.input.clone(), spec.data.target.clone());
-    let task = Task::new(
-        network,
-        config.clone(),
-        input,
-        target,
-        spec.seed,
-        model,
-        spec.reset_optimizer_each_visit,
-    )
-    .expect("it was checked before");
+    let task = task_of(record, model);
     let mut state = initial_state(&task).expect("initialise");
     let mut go_on = |_: u64, _: &Score| ControlFlow::Continue(());
     let mut digests = Vec::new();
@@ -130,20 +113,6 @@ fn hop_1_restarting_optimizers_at_each_hop_is_sequential_sgd() {
     assert_parity(3, 4, "reset_optimizer_each_visit = true", &[]);
 }
 
-/// The models' digests, by model.
-fn digests(result: &serde_json::Value) -> Vec<(u64, String)> {
-    let models = result["models"].as_array().expect("models are listed");
-    let mut digests: Vec<_> = models
-        .iter()
-        .map(|model| {
-            let digest = model["digest"].as_str().expect("a finished model has a digest");
-            (model["model"].as_u64().expect("models are numbered"), digest.to_owned())
-        })
-        .collect();
-    digests.sort();
-    digests
-}
-
 #[test]
 fn a_planned_order_gives_the_same_bits_on_any_cluster() {
     let experiment = shapes(200, 4, 2, 9, "order = \"planned\"");
@@ -165,7 +134,6 @@ fn the_order_of_an_earlier_run_gives_its_bits_again() {
     let experiment = shapes(200, 4, 2, 9, "");
     let file = experiment.argument();
     let first = program.json(&["fit", &file, "--output", "json"]);
-    let again =
-        ["fit", &file, "--output", "json", "--same-order-as", "1", "--segments", "2"];
+    let again = ["fit", &file, "--output", "json", "--same-order-as", "1", "--segments", "2"];
     assert_eq!(digests(&first), digests(&program.json(&again)));
 }

@@ -30,8 +30,17 @@ impl Cluster {
             .map(|segment| {
                 let number = segment.to_string();
                 let arguments = [
-                    "segment", "--supervisor", &uri, "--segment", &number, "--slots", "1",
-                    "--cache-memory", "1GiB", "--model-memory", "1GiB",
+                    "segment",
+                    "--supervisor",
+                    &uri,
+                    "--segment",
+                    &number,
+                    "--slots",
+                    "1",
+                    "--cache-memory",
+                    "1GiB",
+                    "--model-memory",
+                    "1GiB",
                 ];
                 spawn(program, &arguments, &mut processes)
             })

@@ -8,6 +8,10 @@ mod program;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use arrowhop_network::NetworkSpec;
+use arrowhop_train::Task;
+use arrowhop_types::{ModelId, RunRecord};
+
 pub use cluster::Cluster;
 pub use experiment::{Experiment, shapes};
 pub use program::{Finished, Program};
@@ -44,4 +48,38 @@ pub fn shared(folder: &str) -> Option<PathBuf> {
     }
     eprintln!("skipped: {} is not there", path.display());
     None
+}
+
+/// A model's task, from the record of its run.
+///
+/// # Panics
+/// When the record is not one that a run left.
+#[must_use]
+pub fn task_of(record: &RunRecord, model: ModelId) -> Task {
+    let spec = &record.spec;
+    let config = spec.config(model).expect("a model of the run");
+    let architecture = spec.architecture(&config.architecture).expect("an architecture of the run");
+    let network = NetworkSpec::parse(&architecture.keras_json).expect("it was parsed before");
+    let (input, target) = (spec.data.input.clone(), spec.data.target.clone());
+    let reset = spec.reset_optimizer_each_visit;
+    Task::new(network, config.clone(), input, target, spec.seed, model, reset)
+        .expect("it was checked before")
+}
+
+/// Each model's digest in the model store, by model, from a printed leaderboard.
+///
+/// # Panics
+/// When it lists a model without a digest.
+#[must_use]
+pub fn digests(leaderboard: &serde_json::Value) -> Vec<(u64, String)> {
+    let models = leaderboard["models"].as_array().expect("models are listed");
+    let mut digests: Vec<_> = models
+        .iter()
+        .map(|model| {
+            let digest = model["digest"].as_str().expect("a finished model has a digest");
+            (model["model"].as_u64().expect("models are numbered"), digest.to_owned())
+        })
+        .collect();
+    digests.sort();
+    digests
 }

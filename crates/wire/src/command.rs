@@ -88,10 +88,7 @@ impl From<StartVisit> for proto::Visit {
             slot: order.slot,
             version: order.version.0,
             from_uri: order.from_uri.unwrap_or_default(),
-            digest: order
-                .digest
-                .map(|digest| digest.0.to_vec())
-                .unwrap_or_default(),
+            digest: order.digest.map(|digest| digest.0.to_vec()).unwrap_or_default(),
         }
     }
 }
@@ -147,9 +144,7 @@ impl TryFrom<proto::Command> for Command {
     fn try_from(command: proto::Command) -> Result<Self, WireError> {
         use proto::command::Kind;
         Ok(match present(command.kind, "command.kind")? {
-            Kind::Hello(hello) => Self::Hello {
-                protocol: hello.protocol,
-            },
+            Kind::Hello(hello) => Self::Hello { protocol: hello.protocol },
             Kind::OpenRun(open) => Self::OpenRun {
                 run: RunId(open.run),
                 spec: Box::new(present(open.spec, "open_run.spec")?.try_into()?),
@@ -162,12 +157,8 @@ impl TryFrom<proto::Command> for Command {
                 model: model(release.model),
                 below: Version(release.below_version),
             },
-            Kind::Abort(abort) => Self::Abort {
-                run: RunId(abort.run),
-            },
-            Kind::CloseRun(close) => Self::CloseRun {
-                run: RunId(close.run),
-            },
+            Kind::Abort(abort) => Self::Abort { run: RunId(abort.run) },
+            Kind::CloseRun(close) => Self::CloseRun { run: RunId(close.run) },
         })
     }
 }

@@ -50,11 +50,7 @@ pub(crate) fn optional_digest(
     bytes: &[u8],
     field: &'static str,
 ) -> Result<Option<Digest>, WireError> {
-    if bytes.is_empty() {
-        Ok(None)
-    } else {
-        digest(bytes, field).map(Some)
-    }
+    if bytes.is_empty() { Ok(None) } else { digest(bytes, field).map(Some) }
 }
 
 pub(crate) fn data_set_id(bytes: &[u8]) -> Result<DataSetId, WireError> {
@@ -62,10 +58,7 @@ pub(crate) fn data_set_id(bytes: &[u8]) -> Result<DataSetId, WireError> {
 }
 
 pub(crate) fn size(value: u64, field: &'static str) -> Result<usize, WireError> {
-    usize::try_from(value).map_err(|_| WireError::Unknown {
-        field,
-        value: value.to_string(),
-    })
+    usize::try_from(value).map_err(|_| WireError::Unknown { field, value: value.to_string() })
 }
 
 /// Microseconds, saturating: a duration of 584,000 years is as good as any longer one.
@@ -86,28 +79,19 @@ pub(crate) fn visit_kind(value: i32) -> Result<VisitKind, WireError> {
     match proto::VisitKind::try_from(value) {
         Ok(proto::VisitKind::Train) => Ok(VisitKind::Train),
         Ok(proto::VisitKind::Evaluate) => Ok(VisitKind::Evaluate),
-        _ => Err(WireError::Unknown {
-            field: "visit.kind",
-            value: value.to_string(),
-        }),
+        _ => Err(WireError::Unknown { field: "visit.kind", value: value.to_string() }),
     }
 }
 
 impl From<SlotId> for proto::Slot {
     fn from(slot: SlotId) -> Self {
-        Self {
-            segment: slot.segment.0,
-            index: slot.index,
-        }
+        Self { segment: slot.segment.0, index: slot.index }
     }
 }
 
 impl From<proto::Slot> for SlotId {
     fn from(slot: proto::Slot) -> Self {
-        Self {
-            segment: SegmentId(slot.segment),
-            index: slot.index,
-        }
+        Self { segment: SegmentId(slot.segment), index: slot.index }
     }
 }
 

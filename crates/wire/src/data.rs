@@ -11,12 +11,7 @@ impl From<DataSet> for proto::DataSet {
         Self {
             id: data.id.0.0.to_vec(),
             name: data.name,
-            shape: data
-                .input
-                .shape
-                .iter()
-                .map(|&extent| extent as u64)
-                .collect(),
+            shape: data.input.shape.iter().map(|&extent| extent as u64).collect(),
             dtype: match data.input.dtype {
                 Dtype::U8 => proto::Dtype::U8,
                 Dtype::F32 => proto::Dtype::F32,
@@ -35,11 +30,8 @@ impl TryFrom<proto::DataSet> for DataSet {
     type Error = WireError;
 
     fn try_from(data: proto::DataSet) -> Result<Self, WireError> {
-        let shape: Result<_, _> = data
-            .shape
-            .iter()
-            .map(|&extent| size(extent, "data.shape"))
-            .collect();
+        let shape: Result<_, _> =
+            data.shape.iter().map(|&extent| size(extent, "data.shape")).collect();
         Ok(Self {
             id: data_set_id(&data.id)?,
             name: data.name,
@@ -50,20 +42,13 @@ impl TryFrom<proto::DataSet> for DataSet {
                     Ok(proto::Dtype::F32) => Dtype::F32,
                     _ => {
                         let value = data.dtype.to_string();
-                        return Err(WireError::Unknown {
-                            field: "data.dtype",
-                            value,
-                        });
+                        return Err(WireError::Unknown { field: "data.dtype", value });
                     }
                 },
                 normalize: data.normalize,
             },
             target: present(data.target, "data.target")?.try_into()?,
-            shards: data
-                .shards
-                .into_iter()
-                .map(TryInto::try_into)
-                .collect::<Result<_, _>>()?,
+            shards: data.shards.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             rows_digest: digest(&data.rows_digest, "data.rows_digest")?,
             preparation: data.preparation,
         })

@@ -95,12 +95,7 @@ impl From<Fact> for proto::Fact {
                     run: run.0,
                     problem: problem.unwrap_or_default(),
                 }),
-                Fact::StateArrived {
-                    run,
-                    visit,
-                    took,
-                    bytes,
-                } => {
+                Fact::StateArrived { run, visit, took, bytes } => {
                     let took_us = micros(took);
                     Kind::StateArrived(proto::StateArrived {
                         run: run.0,
@@ -109,28 +104,22 @@ impl From<Fact> for proto::Fact {
                         bytes,
                     })
                 }
-                Fact::VisitProgress {
-                    run,
-                    visit,
-                    rows,
-                    loss,
-                } => Kind::VisitProgress(proto::VisitProgress {
-                    run: run.0,
-                    visit: visit.0,
-                    rows,
-                    loss,
-                }),
-                Fact::VisitEnded {
-                    run,
-                    visit,
-                    attempt,
-                    outcome,
-                } => Kind::VisitEnded(proto::VisitEnded {
-                    run: run.0,
-                    visit: visit.0,
-                    attempt,
-                    outcome: Some(outcome.into()),
-                }),
+                Fact::VisitProgress { run, visit, rows, loss } => {
+                    Kind::VisitProgress(proto::VisitProgress {
+                        run: run.0,
+                        visit: visit.0,
+                        rows,
+                        loss,
+                    })
+                }
+                Fact::VisitEnded { run, visit, attempt, outcome } => {
+                    Kind::VisitEnded(proto::VisitEnded {
+                        run: run.0,
+                        visit: visit.0,
+                        attempt,
+                        outcome: Some(outcome.into()),
+                    })
+                }
             }),
         }
     }

@@ -13,12 +13,7 @@ pub mod status;
 pub mod tickets;
 
 /// The generated protocol of `schemas/control.proto`.
-#[expect(
-    missing_docs,
-    clippy::all,
-    clippy::too_many_lines,
-    reason = "generated"
-)]
+#[expect(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated")]
 pub mod control {
     tonic::include_proto!("arrowhop.control.v1");
 }

@@ -27,11 +27,7 @@ impl TryFrom<proto::RunProgress> for LiveRun {
         Ok(Self {
             run: RunId(progress.run),
             status: present(progress.status, "progress.status")?.try_into()?,
-            models: progress
-                .models
-                .into_iter()
-                .map(TryInto::try_into)
-                .collect::<Result<_, _>>()?,
+            models: progress.models.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             elapsed: Duration::from_micros(progress.elapsed_us),
             remaining: progress.remaining_us.map(Duration::from_micros),
         })

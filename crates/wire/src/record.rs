@@ -13,21 +13,13 @@ use crate::convert::{digest, micros, model, present, shard, timestamp, visit_kin
 
 impl From<Score> for proto::Score {
     fn from(score: Score) -> Self {
-        Self {
-            rows: score.rows,
-            loss_sum: score.loss_sum,
-            correct: score.correct,
-        }
+        Self { rows: score.rows, loss_sum: score.loss_sum, correct: score.correct }
     }
 }
 
 impl From<proto::Score> for Score {
     fn from(score: proto::Score) -> Self {
-        Self {
-            rows: score.rows,
-            loss_sum: score.loss_sum,
-            correct: score.correct,
-        }
+        Self { rows: score.rows, loss_sum: score.loss_sum, correct: score.correct }
     }
 }
 
@@ -91,10 +83,7 @@ impl From<&RunStatus> for proto::RunStatus {
             RunStatus::Failed { reason } => reason.clone(),
             _ => String::new(),
         };
-        Self {
-            name: status.name().into(),
-            reason,
-        }
+        Self { name: status.name().into(), reason }
     }
 }
 
@@ -107,14 +96,9 @@ impl TryFrom<proto::RunStatus> for RunStatus {
             "running" => Self::Running,
             "finished" => Self::Finished,
             "stopped" => Self::Stopped,
-            "failed" => Self::Failed {
-                reason: status.reason,
-            },
+            "failed" => Self::Failed { reason: status.reason },
             _ => {
-                return Err(WireError::Unknown {
-                    field: "run.status",
-                    value: status.name,
-                });
+                return Err(WireError::Unknown { field: "run.status", value: status.name });
             }
         })
     }
@@ -123,10 +107,7 @@ impl TryFrom<proto::RunStatus> for RunStatus {
 impl From<&ModelStatus> for proto::ModelStatus {
     fn from(status: &ModelStatus) -> Self {
         let reason = status.reason().unwrap_or_default().to_owned();
-        Self {
-            name: status.name().into(),
-            reason,
-        }
+        Self { name: status.name().into(), reason }
     }
 }
 
@@ -137,18 +118,11 @@ impl TryFrom<proto::ModelStatus> for ModelStatus {
         Ok(match status.name.as_str() {
             "running" => Self::Running,
             "finished" => Self::Finished,
-            "diverged" => Self::Diverged {
-                reason: status.reason,
-            },
-            "failed" => Self::Failed {
-                reason: status.reason,
-            },
+            "diverged" => Self::Diverged { reason: status.reason },
+            "failed" => Self::Failed { reason: status.reason },
             "stopped" => Self::Stopped,
             _ => {
-                return Err(WireError::Unknown {
-                    field: "model.status",
-                    value: status.name,
-                });
+                return Err(WireError::Unknown { field: "model.status", value: status.name });
             }
         })
     }

@@ -51,11 +51,7 @@ impl TryFrom<proto::Run> for RunSpec {
             seed: run.seed,
             epochs: run.epochs,
             architectures: run.architectures.into_iter().map(Into::into).collect(),
-            configs: run
-                .configs
-                .into_iter()
-                .map(TryInto::try_into)
-                .collect::<Result<_, _>>()?,
+            configs: run.configs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             data: present(run.data, "run.data")?.try_into()?,
             objective: Objective {
                 metric: metric(objective.metric)?,
@@ -81,9 +77,7 @@ impl TryFrom<proto::Run> for RunSpec {
 }
 
 fn shard_list(shards: Vec<ShardId>) -> proto::ShardList {
-    proto::ShardList {
-        shards: shards.into_iter().map(|shard| shard.0).collect(),
-    }
+    proto::ShardList { shards: shards.into_iter().map(|shard| shard.0).collect() }
 }
 
 fn metric(value: i32) -> Result<Metric, WireError> {
@@ -113,10 +107,7 @@ fn checkpoints(value: i32) -> Result<CheckpointPolicy, WireError> {
 }
 
 fn unknown(field: &'static str, value: i32) -> WireError {
-    WireError::Unknown {
-        field,
-        value: value.to_string(),
-    }
+    WireError::Unknown { field, value: value.to_string() }
 }
 
 impl From<Metric> for proto::Metric {
@@ -158,19 +149,13 @@ impl TryFrom<proto::VisitOrder> for VisitOrder {
 
 impl From<Architecture> for proto::Architecture {
     fn from(architecture: Architecture) -> Self {
-        Self {
-            name: architecture.name,
-            keras_json: architecture.keras_json,
-        }
+        Self { name: architecture.name, keras_json: architecture.keras_json }
     }
 }
 
 impl From<proto::Architecture> for Architecture {
     fn from(architecture: proto::Architecture) -> Self {
-        Self {
-            name: architecture.name,
-            keras_json: architecture.keras_json,
-        }
+        Self { name: architecture.name, keras_json: architecture.keras_json }
     }
 }
 

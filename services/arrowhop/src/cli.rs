@@ -256,7 +256,12 @@ pub struct StopRun {
 #[derive(Debug, Args)]
 pub struct Supervisor {
     /// Where to listen
-    #[arg(long, value_name = "HOST:PORT", env = "ARROWHOP_LISTEN", default_value = "127.0.0.1:7400")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "ARROWHOP_LISTEN",
+        default_value = "127.0.0.1:7400"
+    )]
     pub listen: String,
     /// Where others reach it, as host or host:port [default: where it listens]
     #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]

@@ -112,14 +112,9 @@ impl Display {
             }
         }
         lines.all.set_position(done);
-        let left = live.remaining.map_or_else(String::new, |left| {
-            format!(", about {} left", clock(left))
-        });
-        lines.all.set_message(format!(
-            "{} {}{left}",
-            live.status.name(),
-            clock(live.elapsed)
-        ));
+        let left =
+            live.remaining.map_or_else(String::new, |left| format!(", about {} left", clock(left)));
+        lines.all.set_message(format!("{} {}{left}", live.status.name(), clock(live.elapsed)));
     }
 
     fn visits_done(&self, model: &LiveModel) -> u64 {
@@ -161,9 +156,9 @@ impl Display {
             }
             let metrics = model.last_epoch.as_ref().map(metrics).unwrap_or_default();
             let reason = model.status.reason().map(|why| format!(": {why}")).unwrap_or_default();
-            let left = live.remaining.map_or_else(String::new, |left| {
-                format!("; about {} left", clock(left))
-            });
+            let left = live
+                .remaining
+                .map_or_else(String::new, |left| format!("; about {} left", clock(left)));
             say(&format!(
                 "{} model {} ({}) epoch {}/{} {}{reason} {metrics}{left}",
                 clock(live.elapsed),

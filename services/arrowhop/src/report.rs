@@ -13,12 +13,8 @@ use serde_json::{Map, Value, json};
 use crate::cli::Output;
 use crate::exit::Exit;
 
-const METRICS: [Metric; 4] = [
-    Metric::TrainLoss,
-    Metric::TrainAccuracy,
-    Metric::ValidationLoss,
-    Metric::ValidationAccuracy,
-];
+const METRICS: [Metric; 4] =
+    [Metric::TrainLoss, Metric::TrainAccuracy, Metric::ValidationLoss, Metric::ValidationAccuracy];
 
 /// Prints a run's leaderboard.
 pub(crate) fn leaderboard(record: &RunRecord, output: Output) -> io::Result<()> {
@@ -106,8 +102,16 @@ pub(crate) fn optimizer_text(optimizer: &Optimizer) -> String {
 fn leaderboard_text(record: &RunRecord) -> String {
     let spec = &record.spec;
     let header = [
-        "model", "network", "optimizer", "batch", "epochs", "train loss", "train acc",
-        "valid loss", "valid acc", "status",
+        "model",
+        "network",
+        "optimizer",
+        "batch",
+        "epochs",
+        "train loss",
+        "train acc",
+        "valid loss",
+        "valid acc",
+        "status",
     ];
     let mut table = table(header, &[0, 3, 4, 5, 6, 7, 8]);
     for model in record.ranking() {
@@ -130,8 +134,12 @@ fn leaderboard_text(record: &RunRecord) -> String {
     let best = match record.best() {
         Some(best) => {
             let value = best.epochs.last().and_then(|epoch| epoch.metric(spec.objective.metric));
-            format!("best: model {} with {} {:.4}", best.model, spec.objective.metric.name(),
-                value.unwrap_or(f64::NAN))
+            format!(
+                "best: model {} with {} {:.4}",
+                best.model,
+                spec.objective.metric.name(),
+                value.unwrap_or(f64::NAN)
+            )
         }
         None => "best: none yet".to_owned(),
     };

@@ -51,8 +51,17 @@ impl Timing {
     }
 
     pub(crate) fn print(&self) -> io::Result<()> {
-        let header =
-            ["model", "visits", "queue s", "fetch s", "train s", "evaluate s", "state s", "cpu s", "hopped MB"];
+        let header = [
+            "model",
+            "visits",
+            "queue s",
+            "fetch s",
+            "train s",
+            "evaluate s",
+            "state s",
+            "cpu s",
+            "hopped MB",
+        ];
         let mut by_model = table(header, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
         for (model, sum) in &self.models {
             let timing = &sum.timing;

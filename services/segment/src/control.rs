@@ -42,9 +42,8 @@ impl Segment for Control {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let (facts, outgoing) = mpsc::channel(FACTS_MAX);
         let attached = ask(&self.attach, Attach(facts.clone()), TIMEOUT).await;
-        let attachment = attached
-            .map_err(|error| status_of(&error))?
-            .map_err(|error| status_of(&error))?;
+        let attachment =
+            attached.map_err(|error| status_of(&error))?.map_err(|error| status_of(&error))?;
         info!(attachment, "a supervisor attached");
         let control = self.clone();
         tokio::spawn(async move {

@@ -163,9 +163,8 @@ async fn start_actors(
     actors
         .start(move || {
             let shards = Shards::default().start();
-            let new_trainer = || -> Recipient<Work> {
-                SyncArbiter::start(1, Trainer::default).recipient()
-            };
+            let new_trainer =
+                || -> Recipient<Work> { SyncArbiter::start(1, Trainer::default).recipient() };
             let finder = shards.clone().recipient();
             let host = Host::new(slots, Box::new(new_trainer), finder, peers, model_memory).start();
             Started {

@@ -58,9 +58,8 @@ async fn find(
     finder: &Recipient<FindShard>,
 ) -> Result<ShardData, Problems> {
     let info = spec.data.shards.iter().find(|info| info.shard == shard);
-    let info = info.ok_or_else(|| {
-        Problems::one(format!("shard {shard}"), "the data set has no such shard")
-    })?;
+    let info = info
+        .ok_or_else(|| Problems::one(format!("shard {shard}"), "the data set has no such shard"))?;
     let part = async |part: Part, rows: u64| -> Result<Arc<CachedShard>, Problems> {
         let place = format!("shard {shard} ({})", part.name());
         let ticket = ShardTicket { data_set: spec.data.id, shard, part };

@@ -61,7 +61,9 @@ pub enum SupervisorError {
         uri: String,
     },
     /// The peer speaks another protocol.
-    #[error("the segment speaks protocol {theirs}, this supervisor {ours}; use one release for both")]
+    #[error(
+        "the segment speaks protocol {theirs}, this supervisor {ours}; use one release for both"
+    )]
     Protocol {
         /// The peer's version.
         theirs: u32,

@@ -102,8 +102,9 @@ impl ShardStore for Federation {
     async fn shard(&self, shard: ShardTicket) -> Result<Arc<CachedShard>, FlightError> {
         let located = self.locate().await?.into_iter().find(|found| found.listing.shard == shard);
         let location = located.and_then(|found| found.locations.into_iter().next());
-        Err(location.map_or(FlightError::MissingShard(shard), |location| {
-            FlightError::Elsewhere { shard, location }
+        Err(location.map_or(FlightError::MissingShard(shard), |location| FlightError::Elsewhere {
+            shard,
+            location,
         }))
     }
 
@@ -112,19 +113,102 @@ impl ShardStore for Federation {
     }
 
     async fn reserve(&self, _: &ShardHeader) -> Result<Reservation, FlightError> {
-        Err(not_here("put", "shards are put on segments, not on the supervisor"))
+        Err(not_put_here())
     }
 
     async fn put(&self, _: ShardHeader, _: CachedShard) -> Result<(), FlightError> {
-        unreachable!("nothing is put where nothing can be reserved")
+        Err(not_put_here())
     }
 
-    async fn drop_data_set(&self, _: DataSetId) -> Result<(), FlightError> {
-        Err(not_here("drop-data-set", "data sets are dropped on each segment that has shards of one"))
+    async fn drop_data_set(&self, data_set: DataSetId) -> Result<(), FlightError> {
+        let text =
+            "has no shards on the supervisor; drop it on each segment that ListFlights names";
+        Err(Problems::one(format!("data set {data_set}"), text).into())
     }
 }
 
-/// The refusal of what only a segment does.
-fn not_here(place: &str, text: &str) -> FlightError {
-    Problems::one(place, format!("{text}; ListFlights says where each shard is")).into()
+fn not_put_here() -> FlightError {
+    let text = "is for a segment, not for the supervisor; ListFlights says which shards are where, \
+                and the control service's Segments which segments there are";
+    Problems::one("put", text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context, Handler};
+    use arrowhop_flight::{FlightServer, MemoryModels, MemoryShards, incoming, server_builder};
+    use arrowhop_runtime::Actors;
+    use arrowhop_types::{Digest, ErrorClass, Part, ShardId};
+    use arrowhop_wire::control::SegmentInfo;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Says that the segments at these locations are attached.
+    struct Attached(Vec<String>);
+
+    impl Actor for Attached {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<ListSegments> for Attached {
+        type Result = Vec<SegmentInfo>;
+
+        fn handle(&mut self, _: ListSegments, _: &mut Context<Self>) -> Vec<SegmentInfo> {
+            let segment = |uri: &String| SegmentInfo { uri: uri.clone(), ..SegmentInfo::default() };
+            self.0.iter().map(segment).collect()
+        }
+    }
+
+    async fn federation(actors: &Actors, uris: &[String]) -> Federation {
+        let uris = uris.to_vec();
+        Federation::new(actors.start(|| Attached(uris).start().recipient()).await)
+    }
+
+    fn ticket() -> ShardTicket {
+        let data_set = DataSetId(Digest([7; 32]));
+        ShardTicket { data_set, shard: ShardId(3), part: Part::Train }
+    }
+
+    #[tokio::test]
+    async fn segments_that_do_not_answer_in_time_are_left_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = |listener: &TcpListener| format!("grpc://{}", listener.local_addr().unwrap());
+        let uris = [uri(&silent), uri(&listener), "grpc://127.0.0.1:1".to_owned()];
+        let (shards, models) = (MemoryShards::new(0), MemoryModels::default());
+        let server = FlightServer::new(Arc::new(shards), Arc::new(models), &*uris[1]);
+        let service = server_builder().add_service(server.into_service());
+        tokio::spawn(service.serve_with_incoming(incoming(listener, 16)));
+        let actors = Actors::run().unwrap();
+        let federation = federation(&actors, &uris).await;
+        let answered = federation.holdings().await.unwrap();
+        assert_eq!(answered.len(), 1);
+        assert_eq!((&answered[0].0, answered[0].1.len()), (&uris[1], 0));
+        assert_eq!(federation.peers().keys().collect::<Vec<_>>(), [&uris[1]]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_put_or_dropped_here() {
+        let actors = Actors::run().unwrap();
+        let federation = federation(&actors, &[]).await;
+        assert!(federation.list().await.unwrap().is_empty());
+        let missing = federation.shard(ticket()).await.unwrap_err();
+        assert!(matches!(missing, FlightError::MissingShard(shard) if shard == ticket()));
+        let header = ShardHeader { shard: ticket(), name: "iris".into(), rows: 1, bytes: 1 };
+        let refused = federation.reserve(&header).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Invalid);
+        assert!(refused.to_string().starts_with("put: is for a segment"), "{refused}");
+        let refused = federation.drop_data_set(ticket().data_set).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Invalid);
+    }
+
+    #[tokio::test]
+    async fn a_hopper_that_is_gone_is_an_error_and_not_an_empty_cluster() {
+        let actors = Actors::run().unwrap();
+        let federation = federation(&actors, &[]).await;
+        drop(actors);
+        let error = federation.locate().await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unavailable);
+    }
 }

@@ -1,6 +1,8 @@
 //! Both ends of the data plane over loopback.
 
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod models;

@@ -171,7 +171,8 @@ mod tests {
         let classes = Target::Classes(["a", "b", "c"].map(str::to_owned).to_vec());
         let mut predictions = Vec::new();
         rank(7, &[0.2, 0.5, 0.3], &classes, Some(2), &mut predictions);
-        let ranked: Vec<_> = predictions.iter().map(|p| (p.row, p.rank, p.class.as_str())).collect();
+        let ranked: Vec<_> =
+            predictions.iter().map(|p| (p.row, p.rank, p.class.as_str())).collect();
         assert_eq!(ranked, [(7, 1, "b"), (7, 2, "c")]);
         predictions.clear();
         rank(0, &[1.0, 2.0], &Target::Values(2), None, &mut predictions);

@@ -38,7 +38,10 @@ impl<'a> Fields<'a> {
     /// A whole number in `1..=most`.
     pub(super) fn count(&mut self, key: &'static str, most: u64) -> Option<u64> {
         self.take(key, &format!("a whole number from 1 to {most}"), |value| {
-            value.as_integer().and_then(|n| u64::try_from(n).ok()).filter(|n| (1..=most).contains(n))
+            value
+                .as_integer()
+                .and_then(|n| u64::try_from(n).ok())
+                .filter(|n| (1..=most).contains(n))
         })
     }
 

@@ -98,11 +98,9 @@ impl Experiment {
             .with_context(|| format!("read the experiment {}", file.display()))?;
         let folder = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
         let data = data.map_or_else(|| Ok(folder.clone()), std::path::absolute)?;
-        let mut table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| {
-                Problems::one(file.display().to_string(), error.to_string())
-            })?;
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
+            Problems::one(file.display().to_string(), error.to_string())
+        })?;
         make_absolute(&mut table, &folder, &data);
         let bounds = apply(&mut table, bounds);
         Ok(Self::from_table(table, bounds).map_err(|found| {
@@ -127,7 +125,9 @@ impl Experiment {
         let mut fields = Fields::new(table, "", &mut problems);
         match fields.count("version", u64::MAX) {
             Some(FORMAT) => {}
-            Some(other) => fields.wrong("version", format!("{other} is not known; this is {FORMAT}")),
+            Some(other) => {
+                fields.wrong("version", format!("{other} is not known; this is {FORMAT}"))
+            }
             None => fields.wrong("version", format!("is missing; write version = {FORMAT}")),
         }
         let name = fields.text("name").unwrap_or_else(|| "experiment".to_owned());
@@ -263,9 +263,14 @@ mod tests {
             .replace("[32]", "[0.5]")
             .replace("\"adam\"", "\"adamm\"");
         let problems = read(&text).unwrap_err().to_string();
-        for part in ["epochs: 0 is not", "epoch: unknown key", "data.target: is needed",
-            "data.targets: unknown key", "search.batch_size: [0.5] is not", "adamm"]
-        {
+        for part in [
+            "epochs: 0 is not",
+            "epoch: unknown key",
+            "data.target: is needed",
+            "data.targets: unknown key",
+            "search.batch_size: [0.5] is not",
+            "adamm",
+        ] {
             assert!(problems.contains(part), "{part} is missing from:\n{problems}");
         }
     }

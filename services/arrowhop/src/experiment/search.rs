@@ -39,9 +39,10 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         fields.wrong("optimizer", "is needed: at least one [[search.optimizer]]");
     }
     fields.finish();
-    let losses = losses.map_or_else(|| vec![Loss::CategoricalCrossentropy], |names| {
-        names.iter().filter_map(|name| loss(name, problems)).collect()
-    });
+    let losses = losses.map_or_else(
+        || vec![Loss::CategoricalCrossentropy],
+        |names| names.iter().filter_map(|name| loss(name, problems)).collect(),
+    );
     let optimizers = optimizers
         .unwrap_or_default()
         .into_iter()

@@ -17,7 +17,9 @@ use arrowhop_wire::{Command, Fact, PROTOCOL, StartVisit, VisitOutcome};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::actors::model::{KeepState, Leave, ListStates, Model, Obtain, Obtained, ReleaseBelow, StateOf};
+use crate::actors::model::{
+    KeepState, Leave, ListStates, Model, Obtain, Obtained, ReleaseBelow, StateOf,
+};
 use crate::actors::shards::FindShard;
 use crate::actors::trainer::{Work, Worked};
 use crate::error::SegmentError;

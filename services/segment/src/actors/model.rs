@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture,
+};
 use arrowhop_flight::{FlightError, ModelTicket, StateBytes};
 use arrowhop_types::{Digest, ModelId, RunId, Version};
 use futures::FutureExt;

@@ -75,7 +75,9 @@ impl Handler<Work> for Trainer {
         let (outcome, state, panicked) = match done {
             Ok(Ok((report, state))) => (VisitOutcome::Done(Box::new(report)), state, false),
             Ok(Err(outcome)) => (outcome, None, false),
-            Err(panic) => (VisitOutcome::Failed(format!("the trainer panicked: {panic}")), None, true),
+            Err(panic) => {
+                (VisitOutcome::Failed(format!("the trainer panicked: {panic}")), None, true)
+            }
         };
         let worked = Worked { order: work.order, outcome, state, panicked };
         if let Err(error) = tell(&work.reply, worked) {
@@ -95,8 +97,8 @@ fn train(work: &Work) -> Result<Done, VisitOutcome> {
     let made = began_at.elapsed();
     let rows = shard_rows(&work.task, &work.data.train).map_err(unreadable)?;
     let visit = Visit { epoch: work.order.epoch, shard: work.order.shard };
-    let trained = train_visit(&work.task, &start, visit, &rows, &mut Watch::new(work))
-        .map_err(outcome_of)?;
+    let trained =
+        train_visit(&work.task, &start, visit, &rows, &mut Watch::new(work)).map_err(outcome_of)?;
     let state = StateBytes { bytes: trained.state.into(), digest: trained.digest };
     let report = VisitReport {
         version: work.order.version.next(),

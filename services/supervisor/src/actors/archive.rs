@@ -202,7 +202,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path());
         let ticket = ModelTicket { run: RunId(3), model: ModelId(1), version: Version(2) };
-        assert!(matches!(store.read(ticket), Err(FlightError::MissingModel(missing)) if missing == ticket));
+        assert!(
+            matches!(store.read(ticket), Err(FlightError::MissingModel(missing)) if missing == ticket)
+        );
         let state = StateBytes::new(vec![7; 1_000].into());
         let path = store.write(ticket, &state).unwrap();
         assert_eq!(path, Path::new("models/3/1/2.safetensors"));

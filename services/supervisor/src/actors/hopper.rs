@@ -188,15 +188,10 @@ impl Hopper {
         }
     }
 
-    fn begin(
-        &mut self,
-        waiting: Waiting,
-        ctx: &mut Context<Self>,
-    ) -> Result<(), SupervisorError> {
+    fn begin(&mut self, waiting: Waiting, ctx: &mut Context<Self>) -> Result<(), SupervisorError> {
         let Waiting { run, placement, live, lock } = waiting;
-        let opened = self.opening(run, &placement).and_then(|opening| {
-            open(&mut self.catalog, &opening)
-        });
+        let opened =
+            self.opening(run, &placement).and_then(|opening| open(&mut self.catalog, &opening));
         let active = match opened {
             Ok(active) => active,
             Err(error) => {
@@ -210,17 +205,12 @@ impl Hopper {
         info!(%run, "run begins");
         let effects = active.begin(&placement);
         let began_at = Instant::now();
-        self.active =
-            Some(Active { run: active, began_at, before, live, wake: None, _lock: lock });
+        self.active = Some(Active { run: active, began_at, before, live, wake: None, _lock: lock });
         self.carry_out(effects, ctx);
         Ok(())
     }
 
-    fn opening(
-        &self,
-        run: RunId,
-        placement: &[SegmentId],
-    ) -> Result<Opening, SupervisorError> {
+    fn opening(&self, run: RunId, placement: &[SegmentId]) -> Result<Opening, SupervisorError> {
         let mut problems = arrowhop_types::Problems::new();
         let (mut slots, mut uris) = (Vec::new(), BTreeMap::new());
         for &segment in placement {
@@ -429,9 +419,7 @@ impl Handler<Reported> for Hopper {
             | Fact::VisitProgress { run, .. }
             | Fact::VisitEnded { run, .. } => *run,
         };
-        self.with_active(Some(run), ctx, |run, catalog, now| {
-            run.fact(catalog, segment, fact, now)
-        });
+        self.with_active(Some(run), ctx, |run, catalog, now| run.fact(catalog, segment, fact, now));
     }
 }
 

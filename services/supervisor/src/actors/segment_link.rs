@@ -84,11 +84,7 @@ impl Handler<Tell> for SegmentLink {
     }
 }
 
-async fn stay_attached(
-    info: SegmentInfo,
-    outgoing: mpsc::Receiver<Command>,
-    listener: Listener,
-) {
+async fn stay_attached(info: SegmentInfo, outgoing: mpsc::Receiver<Command>, listener: Listener) {
     let segment = SegmentId(info.segment);
     let status = match attach(&info.uri, outgoing).await {
         Ok(facts) => {

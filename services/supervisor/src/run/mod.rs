@@ -225,11 +225,7 @@ impl ActiveRun {
         Ok(Effect::Tell(visit.slot.segment, Command::Start(self.order(visit.id))))
     }
 
-    fn prefetch(
-        &mut self,
-        catalog: &mut Catalog,
-        visit: Visit,
-    ) -> Result<Effect, SupervisorError> {
+    fn prefetch(&mut self, catalog: &mut Catalog, visit: Visit) -> Result<Effect, SupervisorError> {
         self.intend(catalog, visit)?;
         Ok(Effect::Tell(visit.slot.segment, Command::Prefetch(self.order(visit.id))))
     }

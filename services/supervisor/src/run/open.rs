@@ -39,10 +39,7 @@ pub(crate) struct Opening {
 }
 
 /// Opens a run.
-pub(crate) fn open(
-    catalog: &mut Catalog,
-    opening: &Opening,
-) -> Result<ActiveRun, SupervisorError> {
+pub(crate) fn open(catalog: &mut Catalog, opening: &Opening) -> Result<ActiveRun, SupervisorError> {
     let run = opening.run;
     catalog.clear_intents(run)?;
     let record = catalog.run(run)?;
@@ -132,8 +129,7 @@ fn follow(
             tracked.commit(visit);
         }
         tracked.home = None;
-        tracked.status =
-            if goes_on(record) { ModelStatus::Running } else { record.status.clone() };
+        tracked.status = if goes_on(record) { ModelStatus::Running } else { record.status.clone() };
         if let Some(kept) = catalog.latest_checkpoint(run, record.model)? {
             tracked.kept = kept.version;
         }

@@ -109,7 +109,8 @@ impl Tracked {
 
     /// The segments that hold states below what is still needed, with that version.
     pub(super) fn release(&mut self) -> Vec<(SegmentId, Version)> {
-        let needed = self.keeping.keys().next().map_or(self.version, |&kept| kept.min(self.version));
+        let needed =
+            self.keeping.keys().next().map_or(self.version, |&kept| kept.min(self.version));
         let mut released = Vec::new();
         for (&segment, lowest) in &mut self.holders {
             if *lowest < needed {

@@ -1,0 +1,29 @@
+# What CI runs, by name. Each line works without `just`, too.
+
+default: tidy lint test
+
+# Format, and our own rules.
+tidy:
+    cargo fmt --all --check
+    cargo test --package arrowhop-tests --test tidy
+
+# Clippy and rustdoc, warnings denied.
+lint:
+    cargo clippy --workspace --all-targets -- --deny warnings
+    RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps
+
+# Everything.
+test:
+    cargo test --workspace
+
+# What hopping costs: whole runs beside bare training, in CPU seconds.
+bench-hop *ARGS:
+    cargo run --release --package arrowhop-tests --bin bench-hop -- {{ARGS}}
+
+# The quickstart.
+demo:
+    cargo run --release -- fit examples/quickstart.toml
+
+# What CI runs.
+ci:
+    .ci/run

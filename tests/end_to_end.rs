@@ -49,7 +49,7 @@ fn one_process_and_a_cluster_give_the_same_bits() {
 #[test]
 fn the_result_is_there_to_be_used() {
     let program = Program::new(BINARY);
-    let experiment = shapes(300, 4, 3, 6, "");
+    let experiment = shapes(900, 4, 3, 6, "");
     let result = program.json(&["fit", &experiment.argument(), "--output", "json"]);
     let best = &result["models"][0];
     assert_eq!(result["best"], best["model"]);
@@ -216,4 +216,42 @@ fn a_lost_segment_ends_the_run_and_it_resumes_on_the_others() {
     let resumed = program.json(&resume);
     let whole = Program::new(BINARY).json(&["fit", &file, "--output", "json"]);
     assert_eq!(digests(&resumed), digests(&whole));
+}
+
+#[test]
+fn the_local_cluster_script_starts_and_stops_a_cluster() {
+    let program = Program::new(BINARY);
+    let folder = tempfile::tempdir().expect("make a temporary folder");
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+        free.local_addr().expect("it is bound").port().to_string()
+    };
+    let script = |verb: &[&str]| {
+        let output = std::process::Command::new("bash")
+            .arg(arrowhop_tests::workspace().join("deploy/local-cluster.sh"))
+            .args(verb)
+            .env("ARROWHOP", BINARY)
+            .env("ARROWHOP_STATE", program.state())
+            .env("CLUSTER_DIR", folder.path())
+            .env("CLUSTER_PORT", &port)
+            .stdin(Stdio::null())
+            .output()
+            .expect("start the script");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    script(&["up", "2"]);
+    assert_eq!(script(&["status"]).matches(" up ").count(), 3);
+    let uri = format!("grpc://127.0.0.1:{port}");
+    let experiment = shapes(60, 2, 1, 1, "");
+    let fit = ["fit", &experiment.argument(), "--cluster", &uri, "--output", "json"];
+    // The segments attach within a second or two.
+    let result = wait_for("a run on the cluster", LIMIT, || {
+        let finished = program.run(&fit);
+        (finished.code != Some(6)).then_some(finished)
+    });
+    assert_eq!(result.code, Some(0), "{}", result.stderr);
+    script(&["down"]);
+    assert_eq!(script(&["status"]), "");
 }

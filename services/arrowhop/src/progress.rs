@@ -108,7 +108,7 @@ impl Display {
             done += visits;
             if let Some(bar) = lines.models.get(&model.model) {
                 bar.set_position(visits);
-                bar.set_message(self.line(model));
+                bar.set_message(self.line(model, live.elapsed));
             }
         }
         lines.all.set_position(done);
@@ -126,7 +126,7 @@ impl Display {
         before + phase + u64::from(model.shards_visited)
     }
 
-    fn line(&self, model: &LiveModel) -> String {
+    fn line(&self, model: &LiveModel, elapsed: Duration) -> String {
         let name = &self.names[&model.model];
         let metrics = model.last_epoch.as_ref().map(metrics).unwrap_or_default();
         let state = match &model.status {
@@ -138,12 +138,25 @@ impl Display {
                 let epoch = (model.epoch + 1).min(self.epochs);
                 let at = model.visiting.map(|shard| format!(" at {shard}")).unwrap_or_default();
                 let visited = model.shards_visited;
-                format!("epoch {epoch}/{} {phase} {visited}/{}{at}", self.epochs, self.shards)
+                let left = self.left(model, elapsed);
+                format!("epoch {epoch}/{} {phase} {visited}/{}{at}{left}", self.epochs, self.shards)
             }
             ModelStatus::Finished => style("finished").green().for_stderr().to_string(),
             broken => style(broken.name()).red().for_stderr().to_string(),
         };
         format!("{name}  {state}  {metrics}")
+    }
+
+    /// When the model will be done, if it goes on as it has.
+    fn left(&self, model: &LiveModel, elapsed: Duration) -> String {
+        let all = u64::from(self.epochs) * self.visits_per_epoch();
+        let done = self.visits_done(model);
+        if done == 0 {
+            return String::new();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let left = elapsed.mul_f64(all.saturating_sub(done) as f64 / done as f64);
+        format!(" {} left", clock(left))
     }
 
     /// Without a terminal: a line when a model has ended an epoch, or ended altogether.

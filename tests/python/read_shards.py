@@ -3,9 +3,9 @@
     read_shards.py SUPERVISOR [--model RUN MODEL VERSION] [--source PART FILE IMAGE LABEL]...
 
 It knows only the supervisor's location. It checks what Flight promises (one schema in the listing,
-the description and the stream), recomputes the rows' digest as crates/source/src/digest.rs documents
-it, and prints what it saw as one JSON object. With --source, every row is also compared with the
-Parquet file that it came from.
+the description and the stream), recomputes the rows' digest as documented in
+crates/source/src/digest.rs, and prints what it saw as one JSON object. With --source, every row is
+also compared with the Parquet file that it came from.
 """
 
 import argparse

@@ -383,3 +383,63 @@ impl Handler<ListModels> for Host {
 
 /// Aborts are shared with the trainers as flags.
 pub(crate) type AbortFlag = Arc<AtomicBool>;
+
+#[cfg(test)]
+mod tests {
+    use arrowhop_types::{ShardId, VisitKind};
+
+    use super::*;
+    use crate::actors::shards::Shards;
+    use crate::actors::trainer::Trainer;
+
+    fn order(visit: u64, slot: u32) -> StartVisit {
+        StartVisit {
+            run: RunId(1),
+            visit: VisitId(visit),
+            attempt: 1,
+            model: ModelId(1),
+            epoch: 0,
+            kind: VisitKind::Train,
+            shard: ShardId(0),
+            slot,
+            version: Version(0),
+            from_uri: None,
+            digest: None,
+        }
+    }
+
+    /// What the host reports of a visit that it refuses.
+    async fn refusal(
+        host: &Addr<Host>,
+        facts: &mut mpsc::Receiver<Fact>,
+        start: StartVisit,
+    ) -> String {
+        host.send(Obey(Command::Start(start.clone()))).await.unwrap();
+        let Some(Fact::VisitEnded { visit, attempt, outcome, .. }) = facts.recv().await else {
+            panic!("a visit that is refused is reported");
+        };
+        assert_eq!((visit, attempt), (start.visit, start.attempt));
+        let VisitOutcome::Failed(reason) = outcome else { panic!("it is not done: {outcome:?}") };
+        reason
+    }
+
+    #[test]
+    fn seg_1_a_busy_slot_refuses_a_second_visit() {
+        actix::System::new().block_on(async {
+            let peers = Peers::new(tokio::runtime::Handle::current(), 1 << 20);
+            let new_trainer = || actix::SyncArbiter::start(1, Trainer::default).recipient();
+            let shards = Shards::default().start().recipient();
+            let mut host = Host::new(1, Box::new(new_trainer), shards, peers, 1 << 20);
+            host.slots[0].busy = Some((RunId(1), VisitId(7)));
+            let host = host.start();
+            let (sender, mut facts) = mpsc::channel(8);
+            host.send(Attach(sender)).await.unwrap().unwrap();
+            let reason = refusal(&host, &mut facts, order(8, 0)).await;
+            assert!(reason.contains("SEG-1: slot 0 is busy"), "{reason}");
+            assert_eq!(refusal(&host, &mut facts, order(9, 3)).await, "there is no slot 3");
+            let (second, _) = mpsc::channel(8);
+            let refused = host.send(Attach(second)).await.unwrap();
+            assert!(matches!(refused, Err(SegmentError::Attached)));
+        });
+    }
+}

@@ -14,6 +14,8 @@
 
 mod facts;
 mod open;
+#[cfg(test)]
+mod tests;
 mod tracked;
 
 use std::collections::{BTreeMap, BTreeSet};

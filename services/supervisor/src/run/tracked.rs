@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_on_its_way_to_the_store_is_not_released() {
+    fn run_3_a_state_on_its_way_to_the_store_is_not_released() {
         let mut tracked = Tracked::new(ModelId(1));
         tracked.version = Version(5);
         tracked.holders = [(SegmentId(0), Version(3)), (SegmentId(1), Version(5))].into();

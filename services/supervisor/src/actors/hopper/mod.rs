@@ -1,22 +1,27 @@
 //! The hopper turns facts into effects. All policy is in `arrowhop_schedule` and `crate::run`; this
 //! file queues runs, keeps time and moves messages.
 
+mod messages;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
-use arrowhop_catalog::{Catalog, Checkpoint};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient, SpawnHandle};
+use arrowhop_catalog::Catalog;
 use arrowhop_flight::ModelTicket;
 use arrowhop_runtime::tell;
 use arrowhop_types::{
-    LiveModel, LiveRun, ModelStatus, RunId, RunRecord, RunSpec, RunStatus, SegmentId, SlotId,
-    Timestamp, VisitKind,
+    LiveModel, LiveRun, ModelStatus, RunId, RunRecord, RunStatus, SegmentId, SlotId, Timestamp,
+    VisitKind,
 };
 use arrowhop_wire::control::SegmentInfo;
 use arrowhop_wire::{Command, Fact};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+pub(crate) use self::messages::{
+    Attached, Join, Kept, ListSegments, Lost, Reported, Resume, StopRun, Submit, UseArchive, Watch,
+};
 use crate::SupervisorError;
 use crate::actors::archive::{Discard, Keep};
 use crate::actors::segment_link::{Listener, SegmentLink, Tell};
@@ -61,82 +66,6 @@ struct Active {
     live: watch::Sender<LiveRun>,
     wake: Option<SpawnHandle>,
     _lock: RunLock,
-}
-
-/// Where states are kept; said once, before anything else.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct UseArchive(pub(crate) Recipient<Keep>, pub(crate) Recipient<Discard>);
-
-/// A segment reports for duty.
-#[derive(Message)]
-#[rtype(result = "Result<(), SupervisorError>")]
-pub(crate) struct Join(pub(crate) SegmentInfo);
-
-/// A link stands.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Attached {
-    pub(crate) segment: SegmentId,
-}
-
-/// A segment reported a fact.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Reported {
-    pub(crate) segment: SegmentId,
-    pub(crate) fact: Fact,
-}
-
-/// A segment's link broke.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Lost {
-    pub(crate) segment: SegmentId,
-    pub(crate) reason: String,
-}
-
-/// A state is in the model store, or could not be kept.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Kept {
-    pub(crate) ticket: ModelTicket,
-    pub(crate) result: Result<Checkpoint, String>,
-}
-
-/// The segments that are attached.
-#[derive(Message)]
-#[rtype(result = "Vec<SegmentInfo>")]
-pub(crate) struct ListSegments;
-
-/// Record a run and queue it.
-#[derive(Message)]
-#[rtype(result = "Result<RunId, SupervisorError>")]
-pub(crate) struct Submit {
-    pub(crate) spec: Box<RunSpec>,
-    pub(crate) placement: Vec<SegmentId>,
-    pub(crate) now: Timestamp,
-}
-
-/// Queue a stopped or broken run again.
-#[derive(Message)]
-#[rtype(result = "Result<(), SupervisorError>")]
-pub(crate) struct Resume {
-    pub(crate) run: RunId,
-    pub(crate) placement: Vec<SegmentId>,
-}
-
-/// How a run stands, now and later.
-#[derive(Message)]
-#[rtype(result = "Result<watch::Receiver<LiveRun>, SupervisorError>")]
-pub(crate) struct Watch(pub(crate) RunId);
-
-/// Stop a run, after its visits or at once.
-#[derive(Message)]
-#[rtype(result = "Result<(), SupervisorError>")]
-pub(crate) struct StopRun {
-    pub(crate) run: RunId,
-    pub(crate) now: bool,
 }
 
 impl Hopper {

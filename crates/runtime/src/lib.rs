@@ -6,6 +6,7 @@ mod ask;
 mod bind;
 mod error;
 pub mod panics;
+mod serving;
 mod shutdown;
 pub mod telemetry;
 
@@ -13,4 +14,5 @@ pub use actors::Actors;
 pub use ask::{AskError, ask, tell};
 pub use bind::bind;
 pub use error::RuntimeError;
+pub use serving::{Serving, location, until_stopped};
 pub use shutdown::{Stop, StopSignal};

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use actix::Recipient;
-use arrowhop_runtime::{ask, tell};
+use arrowhop_runtime::{ask, tell, until_stopped};
 use arrowhop_wire::control::segment_server::Segment;
 use arrowhop_wire::status::status_of;
 use arrowhop_wire::{Command, Fact, control as proto};
@@ -61,10 +61,11 @@ impl Control {
     /// Passes commands on, in order, until the stream ends; sends heartbeats meanwhile.
     async fn obey_all(&self, mut commands: Streaming<proto::Command>, facts: mpsc::Sender<Fact>) {
         let mut heartbeat = tokio::time::interval(HEARTBEAT_INTERVAL);
-        let mut stopped = self.stopped.clone();
+        let stopped = until_stopped(self.stopped.clone());
+        let mut stopped = std::pin::pin!(stopped);
         loop {
             tokio::select! {
-                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => return,
+                () = &mut stopped => return,
                 command = commands.next() => match command {
                     Some(Ok(command)) => if !self.obey(command).await { return },
                     Some(Err(status)) => return info!(%status, "the supervisor's stream broke"),

@@ -11,20 +11,17 @@ mod peers;
 mod rows;
 mod stores;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Actor, Recipient, SyncArbiter};
-use arrowhop_flight::{ByteBudget, FlightServer, incoming, server_builder};
-use arrowhop_runtime::{Actors, bind};
+use arrowhop_flight::{ByteBudget, FlightFront, FlightServer, incoming, server_builder};
+use arrowhop_runtime::{Actors, Serving, bind, location, until_stopped};
 use arrowhop_types::{Problems, SegmentId};
 use arrowhop_wire::PROTOCOL;
 use arrowhop_wire::control::SegmentInfo;
 use arrowhop_wire::control::segment_server::SegmentServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::actors::host::Host;
 use crate::actors::shards::Shards;
@@ -37,8 +34,6 @@ use crate::stores::{Cache, Models};
 
 /// Connections at a time: the supervisor, the other segments, and clients.
 const CONNECTIONS_MAX: usize = 1_024;
-/// Open streams may outlive the wish to stop by this.
-const GOODBYE: Duration = Duration::from_secs(2);
 /// More slots than this is a mistake.
 const SLOTS_MAX: u32 = 1_024;
 
@@ -62,12 +57,7 @@ pub struct Settings {
 }
 
 /// A segment that is running.
-pub struct Running {
-    /// Where it is reached.
-    pub uri: String,
-    stop: watch::Sender<bool>,
-    serving: JoinHandle<Result<(), SegmentError>>,
-}
+pub type Running = Serving<SegmentError>;
 
 /// Where the actors are told what; everything but the actors' insides.
 struct Started {
@@ -97,34 +87,7 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Segme
     let attached = started.attached.clone();
     let serving = tokio::spawn(serve(listener, uri.clone(), started, stopped.clone()));
     tokio::spawn(join::stay_joined(settings.supervisor, info, attached, stopped));
-    Ok(Running { uri, stop, serving })
-}
-
-impl Running {
-    /// Stops serving; open streams are cut after two seconds.
-    ///
-    /// # Errors
-    /// When serving had broken off.
-    pub async fn stop(self) -> Result<(), SegmentError> {
-        self.stop.send_replace(true);
-        let serving = self.serving;
-        let cut = serving.abort_handle();
-        match tokio::time::timeout(GOODBYE, serving).await {
-            Ok(served) => served.expect("the server task does not panic"),
-            Err(_) => {
-                cut.abort();
-                Ok(())
-            }
-        }
-    }
-
-    /// Waits until serving ends.
-    ///
-    /// # Errors
-    /// When serving broke off.
-    pub async fn ended(&mut self) -> Result<(), SegmentError> {
-        (&mut self.serving).await.expect("the server task does not panic")
-    }
+    Ok(Serving::new(uri, stop, serving))
 }
 
 fn check(settings: Settings) -> Result<Settings, SegmentError> {
@@ -141,15 +104,6 @@ fn check(settings: Settings) -> Result<Settings, SegmentError> {
         }
     }
     problems.or(settings).map_err(SegmentError::Settings)
-}
-
-/// Where others reach this host: as advertised, with the actual port where none is named.
-fn location(advertise: Option<&str>, address: SocketAddr) -> String {
-    match advertise {
-        None => format!("grpc://{address}"),
-        Some(host) if host.contains(':') => format!("grpc://{host}"),
-        Some(host) => format!("grpc://{host}:{}", address.port()),
-    }
 }
 
 async fn start_actors(
@@ -192,10 +146,11 @@ async fn serve(
     listener: TcpListener,
     uri: String,
     started: Started,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> Result<(), SegmentError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SegmentServer<Control>>().await;
+    health.set_serving::<FlightFront>().await;
     let flight = FlightServer::new(Arc::new(started.cache), Arc::new(started.models), uri);
     let control = SegmentServer::new(started.control)
         .max_decoding_message_size(arrowhop_flight::MESSAGE_BYTES_MAX)
@@ -204,23 +159,7 @@ async fn serve(
         .add_service(health_service)
         .add_service(flight.into_service())
         .add_service(control)
-        .serve_with_incoming_shutdown(incoming(listener, CONNECTIONS_MAX), async move {
-            // A closed channel means that the owner is gone, which is a reason to stop, too.
-            drop(stopped.wait_for(|stopped| *stopped).await);
-        })
+        .serve_with_incoming_shutdown(incoming(listener, CONNECTIONS_MAX), until_stopped(stopped))
         .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_reached_where_it_says() {
-        let address = "127.0.0.1:7410".parse().unwrap();
-        assert_eq!(location(None, address), "grpc://127.0.0.1:7410");
-        assert_eq!(location(Some("node7"), address), "grpc://node7:7410");
-        assert_eq!(location(Some("node7:80"), address), "grpc://node7:80");
-    }
 }

@@ -11,16 +11,14 @@ mod run;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use arrowhop_catalog::Catalog;
-use arrowhop_flight::{FlightServer, MESSAGE_BYTES_MAX, incoming, server_builder};
-use arrowhop_runtime::{Actors, bind};
+use arrowhop_flight::{FlightFront, FlightServer, MESSAGE_BYTES_MAX, incoming, server_builder};
+use arrowhop_runtime::{Actors, Serving, bind, location, until_stopped};
 use arrowhop_wire::control::supervisor_server::SupervisorServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::actors::archive::Archive;
 pub use crate::actors::archive::Store;
@@ -31,8 +29,6 @@ use crate::front::Front;
 
 /// Connections at a time: segments and clients.
 const CONNECTIONS_MAX: usize = 1_024;
-/// Open streams may outlive the wish to stop by this.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// How a supervisor is set up.
 #[derive(Debug, Clone)]
@@ -46,12 +42,7 @@ pub struct Settings {
 }
 
 /// A supervisor that is running.
-pub struct Running {
-    /// Where it is reached.
-    pub uri: String,
-    stop: watch::Sender<bool>,
-    serving: JoinHandle<Result<(), SupervisorError>>,
-}
+pub type Running = Serving<SupervisorError>;
 
 /// Starts a supervisor: its actors on `actors`, its services on the current tokio runtime.
 ///
@@ -59,44 +50,13 @@ pub struct Running {
 /// When the catalog cannot be opened or the address not listened on.
 pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, SupervisorError> {
     let (listener, address) = bind(&settings.listen).await?;
-    let uri = match &settings.advertise {
-        None => format!("grpc://{address}"),
-        Some(host) if host.contains(':') => format!("grpc://{host}"),
-        Some(host) => format!("grpc://{host}:{}", address.port()),
-    };
+    let uri = location(settings.advertise.as_deref(), address);
     let catalog = Catalog::open(&settings.state)?;
     let store = Store::new(&settings.state);
     let front = start_actors(&settings, catalog, store.clone(), &uri, actors).await;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, uri.clone(), front, store, stopped));
-    Ok(Running { uri, stop, serving })
-}
-
-impl Running {
-    /// Stops serving; open streams are cut after two seconds.
-    ///
-    /// # Errors
-    /// When serving had broken off.
-    pub async fn stop(self) -> Result<(), SupervisorError> {
-        self.stop.send_replace(true);
-        let serving = self.serving;
-        let cut = serving.abort_handle();
-        match tokio::time::timeout(GOODBYE, serving).await {
-            Ok(served) => served.expect("the server task does not panic"),
-            Err(_) => {
-                cut.abort();
-                Ok(())
-            }
-        }
-    }
-
-    /// Waits until serving ends.
-    ///
-    /// # Errors
-    /// When serving broke off.
-    pub async fn ended(&mut self) -> Result<(), SupervisorError> {
-        (&mut self.serving).await.expect("the server task does not panic")
-    }
+    Ok(Serving::new(uri, stop, serving))
 }
 
 async fn start_actors(
@@ -134,10 +94,11 @@ async fn serve(
     uri: String,
     front: Front,
     store: Store,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> Result<(), SupervisorError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SupervisorServer<Front>>().await;
+    health.set_serving::<FlightFront>().await;
     let federation = Federation::new(front.segments.clone());
     let flight = FlightServer::new(Arc::new(federation), Arc::new(store), uri);
     let front = SupervisorServer::new(front)
@@ -147,10 +108,7 @@ async fn serve(
         .add_service(health_service)
         .add_service(flight.into_service())
         .add_service(front)
-        .serve_with_incoming_shutdown(incoming(listener, CONNECTIONS_MAX), async move {
-            // A closed channel means that the owner is gone, which is a reason to stop, too.
-            drop(stopped.wait_for(|stopped| *stopped).await);
-        })
+        .serve_with_incoming_shutdown(incoming(listener, CONNECTIONS_MAX), until_stopped(stopped))
         .await?;
     Ok(())
 }

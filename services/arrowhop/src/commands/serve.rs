@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 use arrowhop_runtime::panics::{self, Uncontained};
-use arrowhop_runtime::{Actors, Stop, StopSignal};
+use arrowhop_runtime::{Actors, Serving, Stop, StopSignal};
 use arrowhop_segment::Settings as SegmentSettings;
 use arrowhop_supervisor::Settings as SupervisorSettings;
 use arrowhop_types::SegmentId;
@@ -20,16 +20,8 @@ pub(super) async fn supervisor(options: Supervisor) -> anyhow::Result<Exit> {
         advertise: options.advertise,
         state: options.state.folder(),
     };
-    let mut running = arrowhop_supervisor::start(settings, &actors).await?;
-    announce(&running.uri)?;
-    tokio::select! {
-        ended = running.ended() => ended?,
-        _ = stop.reached(Stop::AfterVisit) => {
-            info!("stopping");
-            running.stop().await?;
-        }
-    }
-    end(actors).await
+    let running = arrowhop_supervisor::start(settings, &actors).await?;
+    serve(running, stop, actors).await
 }
 
 pub(super) async fn segment(options: Segment) -> anyhow::Result<Exit> {
@@ -45,7 +37,15 @@ pub(super) async fn segment(options: Segment) -> anyhow::Result<Exit> {
         cache_memory,
         model_memory,
     };
-    let mut running = arrowhop_segment::start(settings, &actors).await?;
+    let running = arrowhop_segment::start(settings, &actors).await?;
+    serve(running, stop, actors).await
+}
+
+/// Serves until it breaks off or is told to stop.
+async fn serve<E>(mut running: Serving<E>, stop: StopSignal, actors: Actors) -> anyhow::Result<Exit>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
     announce(&running.uri)?;
     tokio::select! {
         ended = running.ended() => ended?,
@@ -54,7 +54,9 @@ pub(super) async fn segment(options: Segment) -> anyhow::Result<Exit> {
             running.stop().await?;
         }
     }
-    end(actors).await
+    // It joins its threads.
+    tokio::task::spawn_blocking(move || drop(actors)).await?;
+    Ok(Exit::Done)
 }
 
 fn begin() -> anyhow::Result<(Actors, StopSignal)> {
@@ -70,10 +72,4 @@ fn announce(uri: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{uri}")?;
     out.flush()
-}
-
-async fn end(actors: Actors) -> anyhow::Result<Exit> {
-    // It joins its threads.
-    tokio::task::spawn_blocking(move || drop(actors)).await?;
-    Ok(Exit::Done)
 }

@@ -44,12 +44,12 @@ impl Peers {
     }
 
     async fn connect(&self, uri: &str) -> Result<FlightPeer, FlightError> {
-        let mut connected = self.connected.lock().await;
-        if let Some(peer) = connected.get(uri) {
+        if let Some(peer) = self.connected.lock().await.get(uri) {
             return Ok(peer.clone());
         }
+        // Without the lock: a host that does not answer must not hold up fetches from others.
         let peer = FlightPeer::new(connect(uri, CONNECT_TIMEOUT).await?);
-        connected.insert(uri.to_owned(), peer.clone());
+        self.connected.lock().await.insert(uri.to_owned(), peer.clone());
         Ok(peer)
     }
 }

@@ -55,21 +55,19 @@ impl Display {
 
     fn draw(&self, each: bool) -> Lines {
         let bars = MultiProgress::new();
-        let of_model = "{prefix:>4} {bar:18} {msg}";
-        let of_all = "{prefix:>4} {bar:18} {msg}";
         let length = u64::from(self.epochs) * self.visits_per_epoch();
-        let bar = |template: &str, length: u64, prefix: String| {
-            let style = ProgressStyle::with_template(template).expect("the template is right");
+        let bar = |length: u64, prefix: String| {
+            // Cut at the terminal's width.
+            let style = ProgressStyle::with_template("{prefix:>4} {bar:12} {wide_msg}")
+                .expect("the template is right");
             let bar = bars.add(ProgressBar::new(length).with_style(style.progress_chars("━╸ ")));
             bar.set_prefix(prefix);
             bar
         };
         let models = if each { self.names.keys().copied().collect() } else { Vec::new() };
-        let models = models
-            .into_iter()
-            .map(|model| (model, bar(of_model, length, model.to_string())))
-            .collect();
-        let all = bar(of_all, length * self.names.len() as u64, "all".to_owned());
+        let models =
+            models.into_iter().map(|model| (model, bar(length, model.to_string()))).collect();
+        let all = bar(length * self.names.len() as u64, "all".to_owned());
         Lines { all, models }
     }
 
@@ -136,15 +134,15 @@ impl Display {
                     VisitKind::Evaluate => "score",
                 };
                 let epoch = (model.epoch + 1).min(self.epochs);
-                let at = model.visiting.map(|shard| format!(" at {shard}")).unwrap_or_default();
                 let visited = model.shards_visited;
                 let left = self.left(model, elapsed);
-                format!("epoch {epoch}/{} {phase} {visited}/{}{at}{left}", self.epochs, self.shards)
+                format!("epoch {epoch}/{} {phase} {visited}/{}{left}", self.epochs, self.shards)
             }
             ModelStatus::Finished => style("finished").green().for_stderr().to_string(),
             broken => style(broken.name()).red().for_stderr().to_string(),
         };
-        format!("{name}  {state}  {metrics}")
+        // What may be cut comes last.
+        format!("{state}  {metrics}  {name}")
     }
 
     /// When the model will be done, if it goes on as it has.
@@ -156,7 +154,7 @@ impl Display {
         }
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let left = elapsed.mul_f64(all.saturating_sub(done) as f64 / done as f64);
-        format!(" {} left", clock(left))
+        format!(" {}", clock(left))
     }
 
     /// Without a terminal: a line when a model has ended an epoch, or ended altogether.
@@ -190,7 +188,7 @@ fn metrics(epoch: &EpochRecord) -> String {
         ("loss", Metric::TrainLoss),
         ("acc", Metric::TrainAccuracy),
         ("val loss", Metric::ValidationLoss),
-        ("val acc", Metric::ValidationAccuracy),
+        ("acc", Metric::ValidationAccuracy),
     ];
     let shown = shown.into_iter().filter_map(|(name, metric)| {
         epoch.metric(metric).map(|value| format!("{name} {value:.4}"))

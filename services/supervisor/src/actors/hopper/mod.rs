@@ -358,7 +358,11 @@ impl Handler<Lost> for Hopper {
     fn handle(&mut self, lost: Lost, ctx: &mut Context<Self>) {
         let Lost { segment, reason } = lost;
         let Some(link) = self.links.remove(&segment) else { return };
-        warn!(%segment, uri = link.info.uri, reason, "segment lost");
+        if self.active.is_some() {
+            warn!(%segment, uri = link.info.uri, reason, "segment lost");
+        } else {
+            info!(%segment, uri = link.info.uri, reason, "segment left");
+        }
         self.with_active(None, ctx, |run, catalog, now| run.segment_lost(catalog, segment, now));
     }
 }

@@ -3,6 +3,10 @@
 //! by one thread that trains the same models over the same shards in the same order, one after the
 //! other. Rounds are interleaved. Prints one JSON line per round.
 //!
+//! Two threads that train at once slow each other down where cores share caches and execution
+//! units, which is no cost of hopping: `visits_cpu_seconds` is what the run's own trainers used, and
+//! `overhead` the rest of the run's CPU time over it.
+//!
 //! `bench-hop EXPERIMENT [--data DIR] [--rounds N] [fit's other flags]`; only CPU seconds are
 //! compared, because the walls depend on what else the machine does.
 
@@ -38,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         let catalog = Catalog::open_read_only(folder.path())?;
         let (record, visits) = (catalog.run(RunId(1))?, catalog.visits(RunId(1))?);
         let bare = bare_training(&record, &visits)?;
+        let visited: Duration = visits.iter().map(|visit| visit.timing.cpu).sum();
         let hopped: u64 = visits.iter().map(|visit| visit.timing.hop_bytes).sum();
         let line = json!({
             "round": round,
@@ -46,6 +51,8 @@ fn main() -> anyhow::Result<()> {
             "hopped_bytes": hopped,
             "whole_cpu_seconds": whole.as_secs_f64(),
             "bare_cpu_seconds": bare.as_secs_f64(),
+            "visits_cpu_seconds": visited.as_secs_f64(),
+            "overhead": whole.as_secs_f64() / visited.as_secs_f64() - 1.0,
             "ratio": whole.as_secs_f64() / bare.as_secs_f64(),
         });
         #[expect(clippy::print_stdout, reason = "the result")]

@@ -1,16 +1,18 @@
 //! Where a process's actors live: one actix system on a thread of its own, beside tokio's threads.
 
 use std::io;
+use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 
 use actix::{Arbiter, System};
 use tokio::sync::oneshot;
 
-/// A running actix system. Dropping it stops its actors.
+/// A running actix system. Dropping it stops its actors and waits for their threads.
 #[derive(Debug)]
 pub struct Actors {
     system: System,
     thread: Option<JoinHandle<()>>,
+    arbiters: Mutex<Vec<Arbiter>>,
 }
 
 impl Actors {
@@ -31,7 +33,7 @@ impl Actors {
             runner.run().expect("the actor system runs until it is stopped");
         })?;
         let system = start.recv().expect("the actor system starts");
-        Ok(Self { system, thread: Some(thread) })
+        Ok(Self { system, thread: Some(thread), arbiters: Mutex::default() })
     }
 
     /// Starts actors on a new thread of the system, in `start`, and returns what it returns.
@@ -43,18 +45,27 @@ impl Actors {
         let (made, arbiter) = oneshot::channel();
         self.system.arbiter().spawn_fn(move || {
             // Made on the system's thread, so that it belongs to the system.
-            drop(made.send(Arbiter::new().handle()));
+            drop(made.send(Arbiter::new()));
         });
         let arbiter = arbiter.await.expect("the actor system makes a thread");
         arbiter.spawn_fn(move || {
             drop(done.send(start()));
         });
+        self.arbiters.lock().expect("no one panics while holding it").push(arbiter);
         started.await.expect("starting actors does not panic")
     }
 }
 
 impl Drop for Actors {
     fn drop(&mut self) {
+        // A system that stops tells its threads to stop, but does not wait for them.
+        let arbiters = self.arbiters.get_mut().map(std::mem::take).unwrap_or_default();
+        for arbiter in arbiters {
+            arbiter.stop();
+            if arbiter.join().is_err() {
+                tracing::error!("an actor panicked");
+            }
+        }
         self.system.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, Recipient};
 use arrowhop_flight::{MESSAGE_BYTES_MAX, connect};
-use arrowhop_runtime::{ask, tell};
+use arrowhop_runtime::{AskError, ask, tell};
 use arrowhop_types::SegmentId;
 use arrowhop_wire::control::SegmentInfo;
 use arrowhop_wire::control::segment_client::SegmentClient;
@@ -97,8 +97,10 @@ async fn stay_attached(info: SegmentInfo, outgoing: mpsc::Receiver<Command>, lis
         Err(status) => status,
     };
     let lost = Lost { segment, reason: status.message().to_owned() };
-    if let Err(error) = ask(&listener.lost, lost, REPORT_TIMEOUT).await {
-        warn!(%segment, %error, "the hopper does not hear of a lost segment");
+    match ask(&listener.lost, lost, REPORT_TIMEOUT).await {
+        // The supervisor is stopping; nobody is left to care.
+        Ok(()) | Err(AskError::Closed { .. }) => {}
+        Err(error) => warn!(%segment, %error, "the hopper does not hear of a lost segment"),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::Recipient;
@@ -12,11 +13,13 @@ use arrowhop_runtime::ask;
 use arrowhop_train::{Footprint, Task};
 use arrowhop_types::{ModelId, Part, Problems, RunSpec, ShardId, TrainMetrics};
 
-use crate::actors::host::AbortFlag;
 use crate::actors::shards::FindShard;
 use crate::rows::ShardData;
 
 const FIND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Raised to make a run's visits end within a batch; shared with the trainers.
+pub(crate) type AbortFlag = Arc<AtomicBool>;
 
 /// A run that is open on this segment.
 pub(crate) struct OpenedRun {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::{
@@ -380,9 +380,6 @@ impl Handler<ListModels> for Host {
         listed.map(|(&(run, model), address)| (run, model, address.clone().recipient())).collect()
     }
 }
-
-/// Aborts are shared with the trainers as flags.
-pub(crate) type AbortFlag = Arc<AtomicBool>;
 
 #[cfg(test)]
 mod tests {

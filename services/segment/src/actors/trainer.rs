@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::error;
 
-use crate::actors::host::AbortFlag;
+use crate::opened::AbortFlag;
 use crate::rows::{ShardData, rows};
 
 /// Progress is reported at most this often.

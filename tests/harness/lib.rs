@@ -60,10 +60,7 @@ pub fn task_of(record: &RunRecord, model: ModelId) -> Task {
     let config = spec.config(model).expect("a model of the run");
     let architecture = spec.architecture(&config.architecture).expect("an architecture of the run");
     let network = NetworkSpec::parse(&architecture.keras_json).expect("it was parsed before");
-    let (input, target) = (spec.data.input.clone(), spec.data.target.clone());
-    let reset = spec.reset_optimizer_each_visit;
-    Task::new(network, config.clone(), input, target, spec.seed, model, reset)
-        .expect("it was checked before")
+    Task::of_run(spec, model, config, network).expect("it was checked before")
 }
 
 /// Each model's digest in the model store, by model, from a printed leaderboard.

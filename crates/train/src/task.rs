@@ -1,7 +1,7 @@
 //! A model's task: everything about its training that stays the same from visit to visit.
 
 use arrowhop_network::NetworkSpec;
-use arrowhop_types::{InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, Target};
+use arrowhop_types::{InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, RunSpec, Target};
 
 use crate::objective::Objective;
 use crate::optimizer;
@@ -53,6 +53,21 @@ impl Task {
             model,
             reset_optimizer_each_visit,
         })
+    }
+
+    /// The task of a run's model, whose network was read from the run's architecture.
+    ///
+    /// # Errors
+    /// As [`Task::new`].
+    pub fn of_run(
+        spec: &RunSpec,
+        model: ModelId,
+        config: &ModelConfig,
+        network: NetworkSpec,
+    ) -> Result<Self, Problems> {
+        let (input, target) = (spec.data.input.clone(), spec.data.target.clone());
+        let reset = spec.reset_optimizer_each_visit;
+        Self::new(network, config.clone(), input, target, spec.seed, model, reset)
     }
 
     /// The network that is trained.

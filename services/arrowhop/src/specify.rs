@@ -141,15 +141,7 @@ fn check_models(spec: &RunSpec, networks: &[Network], slot_memory: u64, problems
         let Some(network) = network.filter(|_| !refused.contains(&&config.architecture)) else {
             continue;
         };
-        let task = Task::new(
-            network.spec.clone(),
-            config.clone(),
-            spec.data.input.clone(),
-            spec.data.target.clone(),
-            spec.seed,
-            model,
-            spec.reset_optimizer_each_visit,
-        );
+        let task = Task::of_run(spec, model, config, network.spec.clone());
         let place = format!("model {model} ({}, {})", config.architecture, config.optimizer.name());
         match task.map(|task| Footprint::of(&task).bytes()) {
             Ok(bytes) if bytes > slot_memory => {

@@ -40,15 +40,8 @@ impl Trained {
         let state = read_state(&folder.join(&checkpoint.path), checkpoint.digest)?;
         let architecture = record.spec.architecture(&config.architecture);
         let architecture = architecture.context("the run lacks the model's architecture")?;
-        let task = Task::new(
-            NetworkSpec::parse(&architecture.keras_json)?,
-            config.clone(),
-            record.spec.data.input.clone(),
-            record.spec.data.target.clone(),
-            record.spec.seed,
-            model,
-            record.spec.reset_optimizer_each_visit,
-        )?;
+        let network = NetworkSpec::parse(&architecture.keras_json)?;
+        let task = Task::of_run(&record.spec, model, config, network)?;
         Ok(Self { record, model, task, state })
     }
 }

@@ -107,15 +107,7 @@ fn tasks(
             problems.push(format!("model {model}"), text);
             continue;
         };
-        let task = Task::new(
-            network.clone(),
-            config.clone(),
-            spec.data.input.clone(),
-            spec.data.target.clone(),
-            spec.seed,
-            model,
-            spec.reset_optimizer_each_visit,
-        );
+        let task = Task::of_run(spec, model, config, network.clone());
         match task {
             Ok(task) => {
                 let footprint = Footprint::of(&task);

@@ -68,6 +68,13 @@ struct Active {
     _lock: RunLock,
 }
 
+impl Active {
+    /// Time spent running, over all its resumptions.
+    fn elapsed(&self) -> Duration {
+        self.before + self.began_at.elapsed()
+    }
+}
+
 impl Hopper {
     pub(crate) fn new(
         catalog: Catalog,
@@ -171,7 +178,7 @@ impl Hopper {
         if run.is_some_and(|run| run != active.run.id()) {
             return;
         }
-        let now = Timestamp::default() + (active.before + active.began_at.elapsed());
+        let now = Timestamp::default() + active.elapsed();
         match apply(&mut active.run, &mut self.catalog, now) {
             Ok(effects) => self.carry_out(effects, ctx),
             Err(error) => {
@@ -219,7 +226,7 @@ impl Hopper {
         if let Some(earlier) = active.wake.take() {
             ctx.cancel_future(earlier);
         }
-        let now = Timestamp::default() + (active.before + active.began_at.elapsed());
+        let now = Timestamp::default() + active.elapsed();
         let run = active.run.id();
         active.wake = Some(ctx.run_later(at.since(now), move |hopper, ctx| {
             hopper.with_active(Some(run), ctx, |run, catalog, now| run.wake(catalog, now));
@@ -258,8 +265,7 @@ impl Hopper {
 
     fn publish(&mut self) {
         if let Some(active) = &self.active {
-            let elapsed = active.before + active.began_at.elapsed();
-            active.live.send_replace(active.run.live(RunStatus::Running, elapsed));
+            active.live.send_replace(active.run.live(RunStatus::Running, active.elapsed()));
         }
     }
 }

@@ -180,6 +180,9 @@ fn a_killed_run_resumes_to_the_same_bits() {
     let visits = catalog.visits(RunId(1)).expect("the hop log");
     let trained = visits.iter().filter(|visit| visit.kind == VisitKind::Train).count();
     assert_eq!(trained, 6 * 3 * 6);
+    drop(catalog);
+    let replayed = program.json(&["replay", "1", "3", "--output", "json"]);
+    assert_eq!((&replayed["same"], &replayed["different"]), (&36.into(), &0.into()));
 }
 
 #[test]

@@ -311,9 +311,11 @@ fn files(ending: &str) -> Vec<File> {
             let name = path.file_name().expect("an entry has a name").to_string_lossy();
             let is_built = name == "target" || name == "__pycache__";
             let is_hidden = name.starts_with('.') && name != ".ci";
+            // In a linked work tree `.git` is a file.
+            let is_git = name == ".git";
             if path.is_dir() && !is_built && !is_hidden {
                 folders.push(path);
-            } else if path.is_file() && name.ends_with(ending) {
+            } else if path.is_file() && !is_git && name.ends_with(ending) {
                 found.push(File::read(&path));
             }
         }

@@ -104,7 +104,8 @@ fn children_cpu_time() -> anyhow::Result<Duration> {
 
 /// Trains and evaluates every model alone, in the order of the hop log.
 fn bare_training(record: &RunRecord, visits: &[VisitRecord]) -> anyhow::Result<Duration> {
-    let experiment = Experiment::recorded(&record.spec.experiment, record.spec.bounds.clone())?;
+    let experiment =
+        Experiment::recorded(&record.spec.experiment, None, record.spec.bounds.clone())?;
     let prepared = prepare(&experiment.data)?;
     let began_at = thread_cpu_time();
     let mut go_on = |_: u64, _: &Score| ControlFlow::Continue(());

@@ -34,6 +34,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Apply a trained model to new rows
     Predict(Predict),
+    /// Make one model's visits again from its run's record, and compare every one
+    Replay(Replay),
     /// Write weights or shards to files
     #[command(subcommand)]
     Export(Export),
@@ -208,6 +210,29 @@ pub struct Predict {
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
     /// How the predictions are printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+/// `arrowhop replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The run
+    #[arg(value_parser = run_id)]
+    pub run: RunId,
+    /// The model
+    #[arg(value_parser = model_id)]
+    pub model: ModelId,
+    /// Folder where the run's data files lie now [default: where they were]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Take the record from a cluster's supervisor instead of the catalog here
+    #[arg(long, value_name = "URL", env = "ARROWHOP_CLUSTER")]
+    pub cluster: Option<String>,
+    /// State.
+    #[command(flatten)]
+    pub state: State,
+    /// How the comparison is printed
     #[arg(long, default_value = "table")]
     pub output: Output,
 }

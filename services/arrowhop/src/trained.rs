@@ -29,21 +29,26 @@ impl Trained {
         let Some(model) = which.model.or_else(|| Some(record.best()?.model)) else {
             bail!("run {run} has no best model yet; name one with --model");
         };
-        let Some(config) = record.spec.config(model) else {
-            let models = record.spec.configs.len();
-            let text = format!("there is none; run {run} has models 1 to {models}");
-            return Err(Problems::one(format!("model {model}"), text).into());
-        };
+        let task = task_of(&record, model)?;
         let Some(checkpoint) = catalog.latest_checkpoint(run, model)? else {
             bail!("model {model} of run {run} is not in the model store yet");
         };
         let state = read_state(&folder.join(&checkpoint.path), checkpoint.digest)?;
-        let architecture = record.spec.architecture(&config.architecture);
-        let architecture = architecture.context("the run lacks the model's architecture")?;
-        let network = NetworkSpec::parse(&architecture.keras_json)?;
-        let task = Task::of_run(&record.spec, model, config, network)?;
         Ok(Self { record, model, task, state })
     }
+}
+
+/// A model's task, from its run's record.
+pub(crate) fn task_of(record: &RunRecord, model: ModelId) -> anyhow::Result<Task> {
+    let Some(config) = record.spec.config(model) else {
+        let models = record.spec.configs.len();
+        let text = format!("there is none; run {} has models 1 to {models}", record.run);
+        return Err(Problems::one(format!("model {model}"), text).into());
+    };
+    let architecture = record.spec.architecture(&config.architecture);
+    let architecture = architecture.context("the run lacks the model's architecture")?;
+    let network = NetworkSpec::parse(&architecture.keras_json)?;
+    Ok(Task::of_run(&record.spec, model, config, network)?)
 }
 
 fn read_state(path: &Path, digest: Digest) -> anyhow::Result<Vec<u8>> {

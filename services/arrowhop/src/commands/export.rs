@@ -54,7 +54,7 @@ fn weights(which: &Which, to: &Path) -> anyhow::Result<Exit> {
 /// The run's shards, prepared again from its sources.
 fn shards(run: RunId, state: &Path, to: &Path) -> anyhow::Result<Exit> {
     let spec = Catalog::open_read_only(state)?.spec(run)?;
-    let experiment = Experiment::recorded(&spec.experiment, spec.bounds)?;
+    let experiment = Experiment::recorded(&spec.experiment, None, spec.bounds)?;
     let prepared = prepare(&experiment.data).context("prepare the data")?;
     if prepared.data_set.id != spec.data.id {
         bail!("the files of run {run} have changed since; its shards cannot be made again");

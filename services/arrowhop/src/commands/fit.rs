@@ -61,7 +61,8 @@ fn size(options: &Fit) -> anyhow::Result<Size> {
 async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
     if let Some(run) = options.resume {
         let (record, _) = earlier(options, run).await?;
-        let experiment = Experiment::recorded(&record.spec.experiment, record.spec.bounds.clone())?;
+        let experiment =
+            Experiment::recorded(&record.spec.experiment, None, record.spec.bounds.clone())?;
         let (_, prepared) = load(&experiment).await?;
         if prepared.data_set.id != record.spec.data.id {
             let text = format!(

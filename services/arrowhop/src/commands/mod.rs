@@ -5,6 +5,7 @@ mod export;
 mod fit;
 mod inspect;
 mod predict;
+mod replay;
 mod serve;
 
 use crate::cli::Command;
@@ -19,6 +20,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Evaluate(evaluate) => evaluate::evaluate(&evaluate),
         Command::Predict(predict) => predict::predict(&predict),
         Command::Export(export) => export::export(&export),
+        Command::Replay(replay) => replay::replay(replay).await,
         Command::Stop(stop) => inspect::stop(stop).await,
         Command::Supervisor(supervisor) => serve::supervisor(supervisor).await,
         Command::Segment(segment) => serve::segment(segment).await,

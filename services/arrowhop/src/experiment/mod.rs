@@ -110,12 +110,17 @@ impl Experiment {
         })?)
     }
 
-    /// Reads the text that was recorded with a run.
+    /// Reads the text that was recorded with a run. Its data files are looked for in the folder
+    /// `data`, where one is given, instead of where they were.
     ///
     /// # Errors
     /// As [`Experiment::read`].
-    pub fn recorded(text: &str, bounds: Vec<String>) -> anyhow::Result<Self> {
-        let table: Table = text.parse().context("read the experiment recorded with the run")?;
+    pub fn recorded(text: &str, data: Option<&Path>, bounds: Vec<String>) -> anyhow::Result<Self> {
+        let mut table: Table = text.parse().context("read the experiment recorded with the run")?;
+        if let Some(folder) = data {
+            let folder = std::path::absolute(folder)?;
+            each_data_file(&mut table, |path| folder.join(path.file_name().unwrap_or_default()));
+        }
         Ok(Self::from_table(table, bounds)?)
     }
 
@@ -184,22 +189,28 @@ const METRICS: [(&str, Metric); 4] = [
 
 /// Makes every path absolute, so that the recorded experiment can be resumed from anywhere.
 fn make_absolute(table: &mut Table, folder: &Path, data: &Path) {
-    let absolute = |value: &mut Value, from: &Path| {
-        if let Value::String(path) = value {
-            *path = from.join(&*path).to_string_lossy().into_owned();
-        }
-    };
-    if let Some(Value::Table(section)) = table.get_mut("data") {
-        for key in ["train", "validation"] {
-            if let Some(value) = section.get_mut(key) {
-                absolute(value, data);
-            }
-        }
-    }
+    each_data_file(table, |path| data.join(path));
     if let Some(Value::Table(section)) = table.get_mut("search")
         && let Some(Value::Array(networks)) = section.get_mut("networks")
     {
-        networks.iter_mut().for_each(|value| absolute(value, folder));
+        networks.iter_mut().for_each(|value| change_path(value, |path| folder.join(path)));
+    }
+}
+
+/// Changes the path of every data file.
+fn each_data_file(table: &mut Table, change: impl Fn(&Path) -> PathBuf) {
+    if let Some(Value::Table(section)) = table.get_mut("data") {
+        for key in ["train", "validation"] {
+            if let Some(value) = section.get_mut(key) {
+                change_path(value, &change);
+            }
+        }
+    }
+}
+
+fn change_path(value: &mut Value, change: impl Fn(&Path) -> PathBuf) {
+    if let Value::String(path) = value {
+        *path = change(Path::new(&*path)).to_string_lossy().into_owned();
     }
 }
 
@@ -289,8 +300,11 @@ mod tests {
     #[test]
     fn the_recorded_text_reads_as_the_same_experiment() {
         let first = read(GOOD).unwrap();
-        let again = Experiment::recorded(&first.text, vec![]).unwrap();
+        let again = Experiment::recorded(&first.text, None, vec![]).unwrap();
         assert_eq!(again.data, first.data);
         assert_eq!(again.text, first.text);
+        let moved = Experiment::recorded(&first.text, Some(Path::new("/elsewhere")), vec![]);
+        let text = moved.unwrap().text;
+        assert!(text.contains("train = \"/elsewhere/rows.parquet\""), "{text}");
     }
 }

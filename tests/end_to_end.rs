@@ -84,6 +84,15 @@ fn the_result_is_there_to_be_used() {
     assert!(keras.contains("\"Sequential\""));
     let file = std::fs::read(folder.join("weights.safetensors")).expect("it was written");
     assert!(file.len() > 1_000);
+    let formats = ["export", "weights", "1", "--to", to, "--format", "npz,f32,h5,keras"];
+    let exported = program.run(&formats);
+    assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    for name in ["weights.npz", "weights.f32", "model.weights.h5", "model.keras"] {
+        assert!(folder.join(name).is_file(), "{name} in {}", exported.stdout);
+    }
+    let unknown = program.run(&["export", "weights", "1", "--to", to, "--format", "pickle"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("safetensors, npz, f32, h5, keras"), "{}", unknown.stderr);
 }
 
 #[test]

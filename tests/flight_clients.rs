@@ -1,11 +1,11 @@
 //! Foreign clients on the data plane: a stock pyarrow client that knows only the supervisor, and
 //! gRPC health checks, against a cluster of real processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use arrowhop_tests::{Cluster, Experiment, Program, shapes, shared, wait_for, workspace};
+use arrowhop_tests::{Cluster, Experiment, Program, python, shapes, shared, wait_for, workspace};
 use arrowhop_wire::control::SegmentsRequest;
 use arrowhop_wire::control::supervisor_client::SupervisorClient;
 use serde_json::Value;
@@ -17,22 +17,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_arrowhop-under-test");
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// A Python that has pyarrow and blake3: `ARROWHOP_PYTHON`, or else `python3`. Without one a test
-/// is skipped; but not where `CI` is true.
-fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("ARROWHOP_PYTHON").map_or("python3".into(), PathBuf::from);
-    let imports = Command::new(&python).args(["-c", "import blake3, pyarrow.flight"]).output();
-    let problem = match imports {
-        Ok(output) if output.status.success() => return Some(python),
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let problem = format!("{} cannot import pyarrow and blake3: {problem}", python.display());
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{problem}");
-    eprintln!("skipped: {problem}");
-    None
-}
+/// What the script needs.
+const MODULES: &str = "blake3, pyarrow.flight";
 
 /// What the script `read_shards.py` saw of a cluster.
 fn read_shards(python: &Path, supervisor: &str, arguments: &[&str]) -> Value {
@@ -108,7 +94,7 @@ fn assert_whole(seen: &Value, fitted: &Value) {
 
 #[test]
 fn a_stock_client_that_knows_only_the_supervisor_reads_everything() {
-    let Some(python) = python() else { return };
+    let Some(python) = python(MODULES) else { return };
     let program = Program::new(BINARY);
     let mut cluster = attached_cluster(&program, 2);
     let experiment = shapes(200, 3, 1, 9, "");
@@ -167,7 +153,7 @@ fn a_stock_client_that_knows_only_the_supervisor_reads_everything() {
 
 #[test]
 fn a_real_data_set_arrives_as_it_is_in_its_files() {
-    let (Some(python), Some(data)) = (python(), shared("data")) else { return };
+    let (Some(python), Some(data)) = (python(MODULES), shared("data")) else { return };
     let networks = workspace().join("examples/networks");
     let experiment = Experiment::new(&format!(
         r#"

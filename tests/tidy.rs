@@ -37,6 +37,7 @@ fn may_use_theirs(part: &str, package: &str) -> bool {
     let owners: &[&str] = match package {
         "anyhow" | "clap" => &["arrowhop"],
         "arrow-flight" => &["flight"],
+        "hdf5-pure" | "zip" => &["weights"],
         "object_store" => &["source"],
         "parquet" => &["source", "arrowhop"],
         "prost" => &["wire", "flight"],

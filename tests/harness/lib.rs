@@ -14,7 +14,7 @@ use arrowhop_types::{ModelId, RunRecord};
 
 pub use cluster::Cluster;
 pub use experiment::{Experiment, shapes};
-pub use program::{Finished, Program};
+pub use program::{Finished, Program, python};
 
 /// Waits until `predicate` gives something; panics with `what` after `limit`.
 ///

@@ -24,6 +24,29 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// A Python that can import these modules: `ARROWHOP_PYTHON`, or else `python3`. Without one a test
+/// is skipped, after saying so; but not where `CI` is true.
+///
+/// # Panics
+/// In CI, when there is none.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+pub fn python(modules: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("ARROWHOP_PYTHON").map_or("python3".into(), PathBuf::from);
+    let mut imports = Command::new(&python);
+    imports.args(["-c", &format!("import {modules}")]).env("KERAS_BACKEND", "jax");
+    let imports = imports.output();
+    let problem = match imports {
+        Ok(output) if output.status.success() => return Some(python),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let problem = format!("{} cannot import {modules}: {problem}", python.display());
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{problem}");
+    eprintln!("skipped: {problem}");
+    None
+}
+
 impl Program {
     /// The program at `binary`, with a new state folder.
     ///

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use arrowhop_types::{ModelId, RunId};
+use arrowhop_weights::Format;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -240,11 +241,14 @@ pub struct Replay {
 /// `arrowhop export`
 #[derive(Debug, Subcommand)]
 pub enum Export {
-    /// A model's weights as safetensors, in Keras's order, and its architecture as Keras JSON
+    /// A model's weights in Keras's order, and its architecture as Keras JSON
     Weights {
         /// The model.
         #[command(flatten)]
         which: Which,
+        /// safetensors, npz (numpy), f32 (raw numbers), h5 or keras (Keras 3); several with commas
+        #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "safetensors", value_parser = weight_format)]
+        format: Vec<Format>,
         /// The folder to write to
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
@@ -353,6 +357,12 @@ fn run_id(text: &str) -> Result<RunId, std::num::ParseIntError> {
 
 fn model_id(text: &str) -> Result<ModelId, std::num::ParseIntError> {
     text.parse().map(ModelId)
+}
+
+fn weight_format(text: &str) -> Result<Format, String> {
+    let known = || Format::ALL.map(Format::ending).join(", ");
+    let found = Format::ALL.into_iter().find(|format| format.ending() == text);
+    found.ok_or_else(|| format!("known: {}", known()))
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
             .or_else(|| class::<arrowhop_supervisor::SupervisorError>(cause))
             .or_else(|| class::<arrowhop_segment::SegmentError>(cause))
             .or_else(|| class::<arrowhop_train::TrainError>(cause))
+            .or_else(|| class::<arrowhop_weights::WriteError>(cause))
             .or_else(|| class::<arrowhop_wire::WireError>(cause))
             .or_else(|| {
                 let status = cause.downcast_ref::<tonic::Status>()?;

@@ -7,6 +7,7 @@ use arrowhop_catalog::Catalog;
 use arrowhop_network::NetworkSpec;
 use arrowhop_train::Task;
 use arrowhop_types::{Digest, ModelId, Problems, RunRecord};
+use arrowhop_weights::ArraySpec;
 
 use crate::cli::Which;
 
@@ -49,6 +50,12 @@ pub(crate) fn task_of(record: &RunRecord, model: ModelId) -> anyhow::Result<Task
     let architecture = architecture.context("the run lacks the model's architecture")?;
     let network = NetworkSpec::parse(&architecture.keras_json)?;
     Ok(Task::of_run(&record.spec, model, config, network)?)
+}
+
+/// A network's arrays, as weight files list them.
+pub(crate) fn arrays(network: &NetworkSpec) -> Vec<ArraySpec> {
+    let weights = network.weights().into_iter();
+    weights.map(|weight| ArraySpec { name: weight.name, shape: weight.shape }).collect()
 }
 
 fn read_state(path: &Path, digest: Digest) -> anyhow::Result<Vec<u8>> {

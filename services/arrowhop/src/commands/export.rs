@@ -1,6 +1,5 @@
-//! `arrowhop export`: weights as safetensors in Keras's order, shards as Parquet.
+//! `arrowhop export`: weights in the formats of `arrowhop_weights`, shards as Parquet.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,45 +8,35 @@ use arrowhop_catalog::Catalog;
 use arrowhop_source::{prepare, write_shards};
 use arrowhop_train::State;
 use arrowhop_types::RunId;
-use safetensors::tensor::{Dtype, TensorView};
+use arrowhop_weights::{Format, Network, encode};
 
 use crate::cli::{Export, Which};
 use crate::exit::Exit;
 use crate::experiment::Experiment;
 use crate::report::print;
-use crate::trained::Trained;
+use crate::trained::{Trained, arrays};
 
 pub(super) fn export(options: &Export) -> anyhow::Result<Exit> {
     match options {
-        Export::Weights { which, to } => weights(which, to),
+        Export::Weights { which, format, to } => weights(which, format, to),
         Export::Shards { run, state, to } => shards(*run, &state.folder(), to),
     }
 }
 
-/// `weights.safetensors`, whose tensors are named `000.layer/weight` so that their order by name is
-/// Keras's order of `get_weights()`, and `architecture.json`.
-fn weights(which: &Which, to: &Path) -> anyhow::Result<Exit> {
+/// The model's weights in each format, and `architecture.json`.
+fn weights(which: &Which, formats: &[Format], to: &Path) -> anyhow::Result<Exit> {
     let trained = Trained::open(which)?;
     let state = State::decode(&trained.task, &trained.state)?;
-    let specs = trained.task.network().weights();
-    let bytes: Vec<Vec<u8>> = state
-        .weights
-        .iter()
-        .map(|weights| weights.iter().flat_map(|value| value.to_le_bytes()).collect())
-        .collect();
-    let mut tensors = Vec::new();
-    for (i, (spec, bytes)) in specs.iter().zip(&bytes).enumerate() {
-        let view = TensorView::new(Dtype::F32, spec.shape.clone(), bytes)?;
-        tensors.push((format!("{i:03}.{}", spec.name), view));
-    }
-    let about = HashMap::from([(
-        "arrowhop".to_owned(),
-        format!("run {}, model {}", trained.record.run, trained.model),
-    )]);
-    let file = safetensors::serialize(tensors, Some(about))?;
+    let spec = trained.task.network();
+    let (arrays, keras_json) = (arrays(spec), spec.keras_json());
+    let network = Network { keras_json, arrays: &arrays };
+    let about = format!("run {}, model {}", trained.record.run, trained.model);
     fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-    write(&to.join("weights.safetensors"), &file)?;
-    write(&to.join("architecture.json"), trained.task.network().keras_json().as_bytes())?;
+    for &format in formats {
+        let file = encode(format, &network, &state.weights, &about)?;
+        write(&to.join(format.file_name()), &file)?;
+    }
+    write(&to.join("architecture.json"), keras_json.as_bytes())?;
     Ok(Exit::Done)
 }
 

@@ -23,8 +23,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS_MAX: usize = 64;
 
 /// The schema's history, only ever appended to.
-const MIGRATIONS: [(&str, &str); 1] =
-    [("V1__catalog", include_str!("../../../schemas/sql/catalog/V1__catalog.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__catalog", include_str!("../../../schemas/sql/catalog/V1__catalog.sql")),
+    ("V2__optimizers", include_str!("../../../schemas/sql/catalog/V2__optimizers.sql")),
+];
 
 /// The durable record of runs. One connection; any number of them may be open, in any number of
 /// processes: readers never wait, writers wait for each other.
@@ -255,7 +257,46 @@ mod tests {
             .connection
             .query_row("SELECT count(*) FROM refinery_schema_history", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(applied, 1);
+        assert_eq!(applied, known_schema().unsigned_abs());
+    }
+
+    /// A catalog of the first schema, as SQL, becomes one of this program's.
+    #[test]
+    fn an_old_catalog_s_optimizers_keep_their_legacy_formulas_and_every_bit() {
+        let state = tempfile::tempdir().unwrap();
+        let first: Vec<_> = MIGRATIONS[..1]
+            .iter()
+            .map(|(name, sql)| Migration::unapplied(name, sql).unwrap())
+            .collect();
+        let mut old = Connection::open(state.path().join(FILE)).unwrap();
+        Runner::new(&first).set_grouped(true).run(&mut old).unwrap();
+        let digest = "0".repeat(64);
+        old.execute_batch(&format!(
+            "INSERT INTO data_sets VALUES
+                 ('{digest}', '[4]', 'f32', 1, 'values', 1, NULL, '{digest}', '');
+             INSERT INTO runs VALUES
+                 (1, 'old', '7', 2, '{digest}', 'd', 'train_loss', 'minimize', 'evaluate', 'free',
+                  NULL, 0, 'every epoch', 0, '[]', '', 'finished', NULL, 0, 0);
+             INSERT INTO run_architectures VALUES (1, 0, 'a', '{{}}');
+             INSERT INTO models VALUES
+                 (1, 1, 'a', 'sgd', 0.1, 1e-6, 0.9, 1, NULL, NULL, NULL, NULL, NULL, NULL,
+                  'mean_squared_error', 32, 1, 0, 'finished', NULL),
+                 (1, 2, 'a', 'rmsprop', 0.30000000000000004, 0, 0, NULL, 0.8, 1e-7, 1, NULL, NULL,
+                  NULL, 'mean_squared_error', 32, 1, 0, 'finished', NULL),
+                 (1, 3, 'a', 'adam', 0.001, 0, NULL, NULL, NULL, 1e-7, NULL, 0.9, 0.999, 0,
+                  'mean_squared_error', 32, 1, 0, 'finished', NULL);
+             INSERT INTO prescribed_orders VALUES (1, 2, 0, 0);"
+        ))
+        .unwrap();
+        drop(old);
+        let spec = Catalog::open(state.path()).unwrap().spec(arrowhop_types::RunId(1)).unwrap();
+        let texts: Vec<_> = spec.configs.iter().map(|c| c.optimizer.to_string()).collect();
+        let expected = [
+            "legacy sgd 0.1 decay 1e-6 momentum 0.9 nesterov true",
+            "legacy rmsprop 0.30000000000000004 rho 0.8 centered true",
+            "legacy adam 0.001",
+        ];
+        assert_eq!(texts, expected);
     }
 
     #[test]
@@ -290,13 +331,18 @@ mod tests {
         let catalog = Catalog::open(state.path()).unwrap();
         catalog
             .connection
-            .execute("UPDATE refinery_schema_history SET version = 1000", [])
+            .execute(
+                "UPDATE refinery_schema_history SET version = 1000 WHERE version = ?1",
+                [known_schema()],
+            )
             .unwrap();
         for opened in [Catalog::open(state.path()), Catalog::open_read_only(state.path())] {
             let error = opened.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Conflict);
             let text = error.to_string();
-            assert!(text.ends_with("has schema 1000, this arrowhop knows 1; use a newer arrowhop"));
+            let known = known_schema();
+            let end = format!("has schema 1000, this arrowhop knows {known}; use a newer arrowhop");
+            assert!(text.ends_with(&end), "{text}");
             assert!(text.contains(FILE), "{text}");
         }
     }

@@ -23,6 +23,7 @@ mod data_sets;
 mod error;
 mod intents;
 mod models;
+mod optimizers;
 mod progress;
 mod row;
 mod runs;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use arrowhop_types::optimizer::{Domain, Method, Optimizer, Parameter, ParameterValue, Semantics};
 use arrowhop_types::{
-    Adam, Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec,
-    Loss, Metric, ModelConfig, ModelId, Objective, Optimizer, RmsProp, RunId, RunSpec, Score,
-    SegmentId, Sgd, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics, Version, VisitId,
-    VisitKind, VisitOrder, VisitRecord, VisitTiming,
+    Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, Loss,
+    Metric, ModelConfig, ModelId, Objective, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo,
+    SlotId, Target, Timestamp, TrainMetrics, Version, VisitId, VisitKind, VisitOrder, VisitRecord,
+    VisitTiming,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -30,7 +31,7 @@ pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
         configs: vec![
             ModelConfig {
                 architecture: "dense".into(),
-                optimizer: Optimizer::Adam(Adam::default()),
+                optimizer: Optimizer::named("adam", Semantics::Current).unwrap(),
                 loss: Loss::CategoricalCrossentropy,
                 batch_rows: 32,
                 passes: 1,
@@ -135,32 +136,13 @@ fn any_data() -> impl Strategy<Value = DataSet> {
 }
 
 fn any_config(architectures: Vec<String>) -> impl Strategy<Value = ModelConfig> {
-    let number = any::<f64>;
-    let optimizer = prop_oneof![
-        (number(), number(), any::<bool>(), number()).prop_map(
-            |(learning_rate, momentum, nesterov, decay)| {
-                Optimizer::Sgd(Sgd { learning_rate, momentum, nesterov, decay })
-            }
-        ),
-        (number(), number(), number(), number(), any::<bool>(), number()).prop_map(
-            |(learning_rate, rho, momentum, epsilon, centered, decay)| {
-                Optimizer::RmsProp(RmsProp {
-                    learning_rate,
-                    rho,
-                    momentum,
-                    epsilon,
-                    centered,
-                    decay,
-                })
-            }
-        ),
-        (number(), number(), number(), number(), any::<bool>(), number()).prop_map(
-            |(learning_rate, beta_1, beta_2, epsilon, amsgrad, decay)| {
-                Optimizer::Adam(Adam { learning_rate, beta_1, beta_2, epsilon, amsgrad, decay })
-            }
-        ),
-    ];
-    (proptest::sample::select(architectures), optimizer, word::<Loss>(), any::<u32>(), any::<u32>())
+    (
+        proptest::sample::select(architectures),
+        any_optimizer(),
+        word::<Loss>(),
+        any::<u32>(),
+        any::<u32>(),
+    )
         .prop_map(|(architecture, optimizer, loss, batch_rows, passes)| ModelConfig {
             architecture,
             optimizer,
@@ -168,6 +150,61 @@ fn any_config(architectures: Vec<String>) -> impl Strategy<Value = ModelConfig> 
             batch_rows,
             passes,
         })
+}
+
+/// Any optimizer, with any of its parameters set to anything that they may be.
+fn any_optimizer() -> impl Strategy<Value = Optimizer> {
+    const SCHEDULES: [&str; 4] =
+        ["", "exponential_decay", "piecewise_constant_decay", "cosine_decay"];
+    let semantics = prop_oneof![Just(Semantics::Legacy), Just(Semantics::Current)];
+    let plain = semantics.prop_flat_map(|semantics| {
+        let schedule = proptest::sample::select(&SCHEDULES[..]);
+        (proptest::sample::select(Method::all(semantics)), schedule).prop_map(
+            move |(method, schedule)| {
+                let plain = Optimizer::new(method, semantics);
+                let is_legacy_nadam =
+                    matches!(method, Method::Nadam(_)) && semantics == Semantics::Legacy;
+                if is_legacy_nadam || schedule.is_empty() {
+                    plain
+                } else {
+                    plain.scheduled(schedule).unwrap()
+                }
+            },
+        )
+    });
+    plain.prop_flat_map(|plain| {
+        let values: Vec<_> = plain.parameters().into_iter().map(any_value).collect();
+        values.prop_map(move |values| {
+            let values: Vec<_> = values.into_iter().flatten().collect();
+            plain.with(&values).unwrap_or_else(|problems| panic!("{plain}: {problems}"))
+        })
+    })
+}
+
+/// The parameter's name with a value that it may have, or none where it may be left out.
+fn any_value(parameter: Parameter) -> BoxedStrategy<Option<(&'static str, ParameterValue)>> {
+    let Parameter { name, domain, value } = parameter;
+    // Two that go with no other one.
+    let is_left_out = ["clipvalue", "global_clipnorm"].contains(&name)
+        || name.starts_with("ema_")
+        || name == "learning_rate.warmup_steps";
+    if is_left_out {
+        return Just(None).boxed();
+    }
+    let number = match domain {
+        Domain::Flag => any::<bool>().prop_map(ParameterValue::Flag).boxed(),
+        Domain::Steps => Just(ParameterValue::Numbers(vec![2.0, 1e9])).boxed(),
+        Domain::Rates => vec(0.0..1e9, 3).prop_map(ParameterValue::Numbers).boxed(),
+        _ => {
+            let may = move |number: &f64| domain.has(&ParameterValue::Number(*number));
+            let near = prop_oneof![0.0..1.0, -1.0..=0.0, Just(1.0), 1.0..2.0];
+            let number = near.prop_filter("out of its domain", may);
+            number.prop_map(ParameterValue::Number).boxed()
+        }
+    };
+    let must_be_given = value.is_none() && !name.ends_with("norm") && !name.ends_with("target");
+    let given = number.prop_map(move |value| Some((name, value)));
+    if must_be_given { given.boxed() } else { prop_oneof![Just(None), given].boxed() }
 }
 
 /// Any text, quotes, zeros and line breaks included.

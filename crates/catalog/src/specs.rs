@@ -155,10 +155,8 @@ fn check(spec: &RunSpec) -> Result<(), Problems> {
             let text = format!("there is no architecture {:?}; add it", config.architecture);
             problems.push(place(), text);
         }
-        for (name, value) in configs::parameters(&config.optimizer) {
-            if value.is_nan() {
-                problems.push(place(), format!("{name} is not a number; give one"));
-            }
+        if let Err(found) = config.optimizer.check() {
+            problems.extend(&format!("{}: optimizer.", place()), &found);
         }
     }
     if spec.data.input.normalize.is_nan() {
@@ -194,7 +192,8 @@ fn check_prescribed(spec: &RunSpec, problems: &mut Problems) {
 mod tests {
     use std::cell::RefCell;
 
-    use arrowhop_types::{Classify, ErrorClass, Optimizer, Sgd};
+    use arrowhop_types::optimizer::LearningRate;
+    use arrowhop_types::{Classify, ErrorClass};
     use proptest::test_runner::{Config, RngSeed, TestRunner};
 
     use super::*;
@@ -243,7 +242,7 @@ mod tests {
         let mut spec = samples::spec(2, 2);
         spec.architectures.push(spec.architectures[0].clone());
         spec.configs[0].architecture = "absent".into();
-        spec.configs[1].optimizer = Optimizer::Sgd(Sgd { momentum: f64::NAN, ..Sgd::default() });
+        spec.configs[1].optimizer.learning_rate = LearningRate::Constant(f64::INFINITY);
         spec.data.shards[1].shard = ShardId(2);
         spec.data.input.normalize = f32::NAN;
         spec.prescribed = vec![vec![ShardId(5)]];
@@ -256,7 +255,7 @@ mod tests {
             [
                 "architecture \"dense\": is named twice; name architectures apart",
                 "model 1: there is no architecture \"absent\"; add it",
-                "model 2: momentum is not a number; give one",
+                "model 2: optimizer.learning_rate: must be a number above 0, not inf",
                 "normalize: is not a number; give one",
                 "shard 2: stands where shard 1 should; number shards from 0",
                 "prescribed orders: there are 1 for 2 models; give one to each, or none",

@@ -1,7 +1,7 @@
 //! The network that computes: a chain of Burn layers with their weights.
 
 use arrowhop_types::ModelId;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
@@ -152,6 +152,12 @@ impl Network {
         self.map(&mut Update { gradients, update, index: 0 })
     }
 
+    /// Calls `visit(gradient)` for each trainable weight array, in Keras's order, before
+    /// [`Network::update`] takes the gradients.
+    pub fn visit_gradients(&self, gradients: &Gradients, visit: impl FnMut(&[f32])) {
+        self.visit(&mut Visit { gradients, visit });
+    }
+
     fn run(&self, rows: Tensor<2>, mode: &mut Mode<'_>) -> Tensor<2> {
         let mut value = match self.image {
             Some([height, width, channels]) => {
@@ -165,6 +171,26 @@ impl Network {
             value = step.operation.forward(value, mode).activate(step.activation);
         }
         value.into_rows()
+    }
+}
+
+/// Visits the trainable weights' gradients in order.
+struct Visit<'a, F> {
+    gradients: &'a Gradients,
+    visit: F,
+}
+
+impl<F: FnMut(&[f32])> ModuleVisitor for Visit<'_, F> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let gradient = param
+            .val()
+            .grad(self.gradients)
+            .expect("every trainable weight takes part in the output")
+            .into_data();
+        (self.visit)(gradient.as_slice().expect("all tensors of a network are f32"));
     }
 }
 
@@ -358,11 +384,13 @@ mod tests {
         let pass = network.forward_training(row, &mut ChaCha8Rng::seed_from_u64(1));
         let gradients = pass.output.sum().backward();
         let mut offered = Vec::new();
+        network.visit_gradients(&gradients, |gradient| offered.push((0, gradient.to_vec())));
+        assert_eq!(offered, [(0, vec![3.0])]);
         let network = network.update(gradients, |i, weights, gradient| {
             offered.push((i, gradient.to_vec()));
             weights[0] = 7.0;
         });
-        assert_eq!(offered, [(0, vec![3.0])]);
+        assert_eq!(offered, [(0, vec![3.0]), (0, vec![3.0])]);
         assert_eq!(network.weights(), [[1.0], [7.0]]);
     }
 

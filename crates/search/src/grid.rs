@@ -1,10 +1,11 @@
 //! Every combination, in a fixed order.
 
-use arrowhop_types::{ModelConfig, Optimizer, Problems};
+use arrowhop_types::optimizer::ParameterValue;
+use arrowhop_types::{Loss, ModelConfig, Optimizer, Problems};
 
 use crate::{
     CONFIGS_MAX, Searcher, Seen,
-    space::{Axis, OptimizerSpace, Space},
+    space::{Axis, CompileSpace, FitSpace, Space},
 };
 
 /// Every combination of a space, each once. Architectures change slowest, then optimizers, their
@@ -54,58 +55,62 @@ impl Searcher for Grid {
 }
 
 fn combinations(space: &Space) -> Vec<ModelConfig> {
-    let optimizers: Vec<_> = space.optimizers.iter().flat_map(optimizers).collect();
+    let compiles: Vec<_> = space.compiles.iter().flat_map(compiles).collect();
+    let fits: Vec<_> = space.fits.iter().flat_map(fits).collect();
     let mut configs = Vec::new();
     for architecture in &space.architectures {
-        for &optimizer in &optimizers {
-            for &loss in &space.losses {
-                for &batch_rows in &space.batch_rows {
-                    for &passes in &space.passes {
-                        let architecture = architecture.clone();
-                        configs.push(ModelConfig {
-                            architecture,
-                            optimizer,
-                            loss,
-                            batch_rows,
-                            passes,
-                        });
-                    }
-                }
+        for (optimizer, loss) in &compiles {
+            for &(batch_rows, passes) in &fits {
+                configs.push(ModelConfig {
+                    architecture: architecture.clone(),
+                    optimizer: optimizer.clone(),
+                    loss: *loss,
+                    batch_rows,
+                    passes,
+                });
             }
         }
     }
     configs
 }
 
-/// An optimizer with every combination of its parameters' values.
-fn optimizers(space: &OptimizerSpace) -> Vec<Optimizer> {
-    let mut choices: Vec<Vec<(&str, f64)>> = vec![vec![]];
-    for (name, axis) in space.axes() {
+/// An optimizer with every combination of its parameters' values, each with every loss.
+fn compiles(space: &CompileSpace) -> Vec<(Optimizer, Loss)> {
+    let mut choices: Vec<Vec<(&str, ParameterValue)>> = vec![vec![]];
+    for (name, axis) in space.optimizer.axes() {
         let Axis::Values(values) = axis else { continue };
         choices = choices
             .into_iter()
             .flat_map(|choice| {
-                values.iter().map(move |&value| [choice.clone(), vec![(name, value)]].concat())
+                let with =
+                    |value: &ParameterValue| [choice.clone(), vec![(name, value.clone())]].concat();
+                values.iter().map(with).collect::<Vec<_>>()
             })
             .collect();
     }
-    choices.iter().map(|choice| space.kind.with(choice)).collect()
+    let optimizers = choices.iter().map(|choice| space.optimizer.with(choice));
+    optimizers
+        .flat_map(|optimizer| space.losses.iter().map(move |&loss| (optimizer.clone(), loss)))
+        .collect()
+}
+
+fn fits(space: &FitSpace) -> Vec<(u32, u32)> {
+    let with = |&batch_rows: &u32| space.passes.iter().map(move |&passes| (batch_rows, passes));
+    space.batch_rows.iter().flat_map(with).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        OptimizerKind,
-        space::tests::{cifar10, optimizer},
-    };
+    use crate::space::tests::{cifar10, compiles, fits, numbers, optimizer};
+    use arrowhop_types::optimizer::{LearningRate, Method};
 
     #[test]
     fn the_published_grid_of_16_comes_in_the_published_grouping() {
         let configs = Grid::new(&cifar10()).unwrap().ask_all();
         let row = |config: &ModelConfig| {
-            let optimizer = config.optimizer;
-            let rate = optimizer.learning_rate();
+            let optimizer = &config.optimizer;
+            let rate = optimizer.learning_rate.initial();
             (config.architecture.clone(), optimizer.name(), rate, config.batch_rows)
         };
         let mut expected = vec![];
@@ -120,8 +125,8 @@ mod tests {
         }
         assert_eq!(configs.iter().map(row).collect::<Vec<_>>(), expected);
         assert!(configs.iter().all(|config| config.passes == 5));
-        let decays = configs.iter().filter_map(|config| match config.optimizer {
-            Optimizer::RmsProp(rms_prop) => Some(rms_prop.decay),
+        let decays = configs.iter().filter_map(|config| match config.optimizer.learning_rate {
+            LearningRate::Decaying { decay, .. } => Some(decay),
             _ => None,
         });
         assert_eq!(decays.collect::<Vec<_>>(), [1e-6; 8]);
@@ -129,21 +134,17 @@ mod tests {
 
     #[test]
     fn earlier_parameters_change_slower_and_repeats_are_dropped() {
-        let axes = [
-            ("nesterov", Axis::Values(vec![0.0, 1.0])),
-            ("learning_rate", Axis::Values(vec![0.2, 0.1, 0.2])),
-        ];
-        let sgd = optimizer(OptimizerKind::Sgd, &axes);
-        let architectures = vec!["M1".to_owned()];
+        let flags = Axis::Values([false, true].map(ParameterValue::Flag).to_vec());
+        let axes = [("nesterov", flags), ("learning_rate", numbers(&[0.2, 0.1, 0.2]))];
+        let sgd = optimizer("sgd", &axes);
         let space = Space {
-            architectures,
-            optimizers: vec![sgd.clone(), sgd],
-            batch_rows: vec![64, 64],
-            ..cifar10()
+            architectures: vec!["M1".to_owned()],
+            compiles: compiles(vec![sgd.clone(), sgd]),
+            fits: fits(vec![64, 64]),
         };
         let configs = Grid::new(&space).unwrap().ask_all();
-        let values = configs.iter().map(|config| match config.optimizer {
-            Optimizer::Sgd(sgd) => (sgd.learning_rate, sgd.nesterov),
+        let values = configs.iter().map(|config| match config.optimizer.method {
+            Method::Sgd(sgd) => (config.optimizer.learning_rate.initial(), sgd.nesterov),
             _ => panic!("only SGD was asked for"),
         });
         let values: Vec<_> = values.collect();
@@ -153,14 +154,14 @@ mod tests {
     #[test]
     fn a_grid_of_ranges_or_of_too_many_is_refused() {
         let range = [("learning_rate", Axis::Uniform { low: 0.1, high: 0.2 })];
-        let optimizers = vec![optimizer(OptimizerKind::Adam, &range)];
-        let problems = Grid::new(&Space { optimizers, ..cifar10() }).unwrap_err();
+        let compiles = compiles(vec![optimizer("adam", &range)]);
+        let problems = Grid::new(&Space { compiles, ..cifar10() }).unwrap_err();
         assert_eq!(
             problems.to_string(),
             "search.optimizer[0].learning_rate: is a range; list values, \
              or set search.method = \"random\""
         );
-        let many = Space { batch_rows: (1..=2_000).collect(), ..cifar10() };
+        let many = Space { fits: fits((1..=2_000).collect()), ..cifar10() };
         let text = Grid::new(&many).unwrap_err().to_string();
         assert!(text.starts_with("search: the grid has 16000 configurations"), "{text}");
     }

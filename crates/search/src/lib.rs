@@ -4,30 +4,29 @@
 //!
 //! ```
 //! use std::collections::BTreeMap;
-//! use arrowhop_search::{Axis, Grid, OptimizerKind, OptimizerSpace, Searcher, Space};
+//! use arrowhop_search::{Axis, CompileSpace, FitSpace, Grid, OptimizerSpace, Searcher, Space};
+//! use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 //! use arrowhop_types::Loss;
 //!
-//! let rates = Axis::Values(vec![1e-3, 1e-4]);
-//! let adam = OptimizerSpace {
-//!     kind: OptimizerKind::Adam,
+//! let rates = Axis::Values(vec![ParameterValue::Number(1e-3), ParameterValue::Number(1e-4)]);
+//! let optimizer = OptimizerSpace {
+//!     place: "search.optimizer[0]".to_owned(),
+//!     optimizer: Optimizer::named("adam", Semantics::Current)?,
 //!     parameters: BTreeMap::from([("learning_rate".to_owned(), rates)]),
 //! };
 //! let space = Space {
 //!     architectures: vec!["cnn".to_owned()],
-//!     optimizers: vec![adam],
-//!     losses: vec![Loss::CategoricalCrossentropy],
-//!     batch_rows: vec![32, 64],
-//!     passes: vec![1],
+//!     compiles: vec![CompileSpace { optimizer, losses: vec![Loss::CategoricalCrossentropy] }],
+//!     fits: vec![FitSpace { batch_rows: vec![32, 64], passes: vec![1] }],
 //! };
 //! let mut grid = Grid::new(&space)?;
 //! let first = grid.ask().expect("a grid is not empty");
-//! assert_eq!((first.optimizer.learning_rate(), first.batch_rows), (1e-3, 32));
+//! assert_eq!((first.optimizer.to_string(), first.batch_rows), ("adam 0.001".to_owned(), 32));
 //! assert_eq!(grid.ask_all().len(), 3);
 //! # Ok::<(), arrowhop_types::Problems>(())
 //! ```
 
 mod grid;
-mod optimizer;
 mod random;
 mod space;
 
@@ -36,9 +35,8 @@ use std::collections::BTreeSet;
 use arrowhop_types::ModelConfig;
 
 pub use grid::Grid;
-pub use optimizer::OptimizerKind;
 pub use random::Random;
-pub use space::{Axis, OptimizerSpace, Space};
+pub use space::{Axis, CompileSpace, FitSpace, OptimizerSpace, Space};
 
 /// A run has at most this many configurations, however they are found.
 pub const CONFIGS_MAX: usize = 10_000;

@@ -2,6 +2,7 @@
 
 use arrowhop_types::{
     ModelConfig, Problems,
+    optimizer::ParameterValue,
     stream::{Stream, below},
 };
 use rand_chacha::{
@@ -53,15 +54,17 @@ impl Random {
         let space = &self.space;
         let draws = &mut self.draws;
         let architecture = pick(&space.architectures, draws).clone();
-        let optimizer = pick(&space.optimizers, draws);
-        let values: Vec<_> =
-            optimizer.axes().map(|(name, axis)| (name, value(axis, draws))).collect();
+        let compile = pick(&space.compiles, draws);
+        let axes = compile.optimizer.axes();
+        let values: Vec<_> = axes.map(|(name, axis)| (name, value(axis, draws))).collect();
+        let loss = *pick(&compile.losses, draws);
+        let fit = pick(&space.fits, draws);
         ModelConfig {
             architecture,
-            optimizer: optimizer.kind.with(&values),
-            loss: *pick(&space.losses, draws),
-            batch_rows: *pick(&space.batch_rows, draws),
-            passes: *pick(&space.passes, draws),
+            optimizer: compile.optimizer.with(&values),
+            loss,
+            batch_rows: *pick(&fit.batch_rows, draws),
+            passes: *pick(&fit.passes, draws),
         }
     }
 }
@@ -85,18 +88,19 @@ fn pick<'a, T>(items: &'a [T], draws: &mut ChaCha8Rng) -> &'a T {
     &items[below(count, || draws.next_u32()) as usize]
 }
 
-fn value(axis: &Axis, draws: &mut ChaCha8Rng) -> f64 {
-    match *axis {
-        Axis::Values(ref values) => *pick(values, draws),
+fn value(axis: &Axis, draws: &mut ChaCha8Rng) -> ParameterValue {
+    let (low, high, drawn) = match *axis {
+        Axis::Values(ref values) => return pick(values, draws).clone(),
         Axis::Uniform { low, high } => {
             let share = share(draws);
-            readable(low * (1.0 - share) + high * share).clamp(low, high)
+            (low, high, low * (1.0 - share) + high * share)
         }
         Axis::LogUniform { low, high } => {
             let share = share(draws);
-            readable((low.ln() * (1.0 - share) + high.ln() * share).exp()).clamp(low, high)
+            (low, high, (low.ln() * (1.0 - share) + high.ln() * share).exp())
         }
-    }
+    };
+    ParameterValue::Number(readable(drawn).clamp(low, high))
 }
 
 /// A draw in `[0, 1)`, of 53 bits.
@@ -113,13 +117,10 @@ fn readable(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use arrowhop_types::Optimizer;
+    use arrowhop_types::optimizer::Method;
 
     use super::*;
-    use crate::{
-        OptimizerKind,
-        space::tests::{cifar10, optimizer},
-    };
+    use crate::space::tests::{cifar10, compiles, fits, optimizer};
 
     /// SGD with a logarithmic learning rate and a uniform momentum.
     fn ranges() -> Space {
@@ -127,12 +128,12 @@ mod tests {
             ("learning_rate", Axis::LogUniform { low: 1e-5, high: 1e-1 }),
             ("momentum", Axis::Uniform { low: 0.5, high: 0.9 }),
         ];
-        Space { optimizers: vec![optimizer(OptimizerKind::Sgd, &axes)], ..cifar10() }
+        Space { compiles: compiles(vec![optimizer("sgd", &axes)]), ..cifar10() }
     }
 
     fn pairs(configs: &[ModelConfig]) -> Vec<(f64, f64)> {
-        let pair = |config: &ModelConfig| match config.optimizer {
-            Optimizer::Sgd(sgd) => (sgd.learning_rate.log10(), sgd.momentum),
+        let pair = |config: &ModelConfig| match config.optimizer.method {
+            Method::Sgd(sgd) => (config.optimizer.learning_rate.initial().log10(), sgd.momentum),
             _ => panic!("only SGD was asked for"),
         };
         configs.iter().map(pair).collect()
@@ -189,8 +190,8 @@ mod tests {
         }
         assert!(drawn.is_empty());
         let point = Axis::Uniform { low: 0.5, high: 0.5 };
-        let optimizers = vec![optimizer(OptimizerKind::Sgd, &[("momentum", point)])];
-        let space = Space { optimizers, batch_rows: vec![64], ..cifar10() };
+        let compiles = compiles(vec![optimizer("sgd", &[("momentum", point)])]);
+        let space = Space { compiles, fits: fits(vec![64]), ..cifar10() };
         assert_eq!(Random::new(&space, 5, 3).unwrap().ask_all().len(), 2);
     }
 

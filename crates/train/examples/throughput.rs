@@ -8,8 +8,9 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_train::{
     Footprint, InputChunks, Rows, TargetChunks, Task, Visit, initial_state, train_visit,
 };
+use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{
-    Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, Score, Sgd, ShardId, Target,
+    Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, Score, ShardId, Target,
 };
 use serde_json::{Value, json};
 
@@ -76,9 +77,10 @@ fn task(workload: &Workload, batch_rows: u32) -> Result<Task, Problems> {
         layer["config"]["name"] = json!(format!("layer_{i}"));
     }
     let keras_json = json!({"class_name": "Sequential", "config": {"layers": layers}});
+    let sgd = Sgd { momentum: 0.9, nesterov: false };
     let config = ModelConfig {
         architecture: workload.name.into(),
-        optimizer: Optimizer::Sgd(Sgd { learning_rate: 0.001, momentum: 0.9, ..Sgd::default() }),
+        optimizer: Optimizer::new(Method::Sgd(sgd), Semantics::Current).at_rate(0.001),
         loss: Loss::CategoricalCrossentropy,
         batch_rows,
         passes: 1,

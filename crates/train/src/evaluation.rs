@@ -71,8 +71,9 @@ struct Inference {
 impl Inference {
     fn start(task: &Task, state: &[u8]) -> Result<Self, TrainError> {
         let device = Device::flex();
-        let weights = State::decode(task, state)?.weights;
-        let network = Network::from_weights(&task.network, weights, &device)?;
+        let mut state = State::decode(task, state)?;
+        state.use_averages(task);
+        let network = Network::from_weights(&task.network, state.weights, &device)?;
         Ok(Self { network, elements: task.network.input_elements(), device })
     }
 

@@ -1,12 +1,12 @@
 //! How much memory a visit will take, before it takes it.
 //!
-//! With P parameters, P' of them trainable, s optimizer slots, B rows in a batch, and for each layer
-//! the c copies of its output that the backward pass needs:
+//! With P parameters, P' of them trainable, S numbers that the optimizer keeps, B rows in a batch, and
+//! for each layer the c copies of its output that the backward pass needs:
 //!
 //! ```text
 //! weights      4 P
 //! gradients    4 P'
-//! optimizer    4 s P'
+//! optimizer    4 S
 //! activations  4 B (input + Σ c · output) + working copies of the largest layer's input and output
 //! state        2 · encoded state: the one read and the one written
 //! ```
@@ -44,7 +44,6 @@ impl Footprint {
     pub fn of(task: &Task) -> Self {
         let network = &task.network;
         let trainable = 4 * network.trainable_parameters();
-        let slots = crate::optimizer::slots(&task.config.optimizer).len() as u64;
         let batch_rows = u64::from(task.config.batch_rows);
         let (kept, working) = elements_per_row(task);
         let training = batch_rows.saturating_mul(kept + WORKING_COPIES * working);
@@ -52,7 +51,7 @@ impl Footprint {
         Self {
             weights: 4 * network.parameters(),
             gradients: trainable,
-            optimizer: slots * trainable,
+            optimizer: State::optimizer_bytes(task),
             activations: training.max(evaluation).saturating_mul(4),
             state: 2 * State::data_bytes(task),
         }
@@ -87,12 +86,11 @@ fn elements_per_row(task: &Task) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::classifier;
-    use arrowhop_types::{Adam, Optimizer};
+    use crate::testing::{adam, classifier};
 
     #[test]
     fn each_part_is_what_the_formula_says() {
-        let task = classifier(Optimizer::Adam(Adam::default()), 1000, 1);
+        let task = classifier(adam(0.01), 1000, 1);
         let (all, trainable) =
             (4 * 16 + 16 + 4 * 16 + 16 * 3 + 3, 4 * 16 + 16 + 2 * 16 + 16 * 3 + 3);
         let kept = 4 + 2 * 16 + 3 * 16 + 3 * 16 + 2 * 3;

@@ -1,157 +1,210 @@
-//! Keras's optimizers, by the formulas of the legacy `tf.keras.optimizers`. One pass over each
-//! weight array, in place, in single precision.
+//! Keras's optimizers, in both of its semantics. Passes over each weight array, in place, in single
+//! precision; nothing is allocated.
 //!
-//! With t counted from 1, η_t = η / (1 + decay·(t − 1)), and g the gradient:
+//! With t counted from 1, η the learning rate at t, and g the gradient, clipped:
 //!
 //! | optimizer | update |
 //! |---|---|
 //! | SGD | v ← μv − ηg; w += v; with Nesterov w += μv − ηg |
-//! | RMSprop | r ← ρr + (1 − ρ)g²; centered: m ← ρm + (1 − ρ)g and r − m² for r below |
-//! | | μ = 0: w −= ηg / (√r + ε); μ > 0: v ← μv + ηg / √(r + ε); w −= v |
-//! | Adam | a = η√(1 − β₂ᵗ) / (1 − β₁ᵗ); w −= a·m / (√v + ε); AMSGrad takes the largest v so far |
+//! | RMSprop | r ← ρr + (1 − ρ)g²; centered: m ← ρm + (1 − ρ)g and r − m² for r in what follows |
+//! | | s = ηg / √(r + ε), but legacy without momentum s = ηg / (√r + ε) |
+//! | | w −= s; with momentum v ← μv + s; w −= v |
+//! | Adam, AdamW | m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; AMSGrad takes the largest v so far |
+//! | | w −= η√(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε) |
+//! | Adamax | m as Adam; u ← max(β₂u, ∣g∣); w −= η / (1 − β₁ᵗ) · m / (u + ε) |
+//! | Nadam | m, v as Adam; μₜ = β₁(1 − ½·0.96^(d·t)); ĝ = g / (1 − ∏μ); m̂ = m / (1 − ∏μ·μₜ₊₁) |
+//! | | w −= η((1 − μₜ)ĝ + μₜ₊₁m̂) / (√(v / (1 − β₂ᵗ)) + ε) |
+//! | Adagrad | a ← a + g²; w −= ηg / √(a + ε), legacy ηg / (√a + ε) |
+//! | Adadelta | a ← ρa + (1 − ρ)g²; s = √(d + ε) / √(a + ε) · g; d ← ρd + (1 − ρ)s²; w −= ηs |
+//! | FTRL | a' = a + g²; z += g + 2·shrinkage·w − (a'ᵖ − aᵖ) / η · w with p = −power |
+//! | | w = (clip(z, ±l₁) − z) / (a'ᵖ / η + 2l₂ + β / η); a ← a' |
+//! | Lion | w −= η·sign(β₁m + (1 − β₁)g); m ← β₂m + (1 − β₂)g |
+//! | LAMB | m, v as Adam; u = m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε); w −= η‖w‖ / ‖u‖ · u |
+//! | Adafactor | v ← (1 − tᵈ)v + tᵈ(g² + ε₁), of a matrix as its rows' times its columns' means |
+//! | | u = g / √v; w −= max(ε₂, rms w) · min(η, 1/√t) · u / max(1, rms u / threshold) |
 //!
-//! Centered RMSprop without momentum is w −= ηg / (√(r − m²) + ε).
+//! Weight decay comes first, w −= η·decay·w, and the weights' moving average last. Sources:
+//! `keras.optimizers` 3, and `tf.keras.optimizers` 2.10 for the legacy semantics.
 
-use arrowhop_types::{Adam, Optimizer, RmsProp, Sgd};
+mod arraywise;
+mod elementwise;
+mod pass;
+mod rate;
+
+use arrowhop_types::Optimizer;
+use arrowhop_types::optimizer::{Averaging, Clipping, Method, Semantics};
+
+use self::pass::Pass;
+pub(crate) use self::pass::square_sum;
 
 /// The slots of one weight array, in the order of [`slots`].
 pub(crate) type Slots = Vec<Vec<f32>>;
 
-/// Names of the values that an optimizer keeps for each weight.
-pub(crate) fn slots(optimizer: &Optimizer) -> Vec<&'static str> {
-    match optimizer {
-        Optimizer::Sgd(sgd) => named(&[("velocity", sgd.momentum > 0.0)]),
-        Optimizer::RmsProp(rms_prop) => named(&[
+/// One of the arrays that an optimizer keeps for a weight array.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slot {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Vec<usize>,
+    /// What all its elements are at first.
+    pub(crate) initial: f32,
+}
+
+impl Slot {
+    /// How many elements it has.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// What an optimizer keeps for a weight array of this shape.
+pub(crate) fn slots(optimizer: &Optimizer, shape: &[usize]) -> Vec<Slot> {
+    let slot = |name, initial: f64| Slot { name, shape: shape.to_vec(), initial: single(initial) };
+    let zeros = |names: &[(&'static str, bool)]| {
+        let kept = names.iter().filter(|(_, is_kept)| *is_kept);
+        kept.map(|(name, _)| slot(name, 0.0)).collect()
+    };
+    let mut slots: Vec<Slot> = match &optimizer.method {
+        Method::Sgd(sgd) => zeros(&[("velocity", sgd.momentum > 0.0)]),
+        Method::RmsProp(rms_prop) => zeros(&[
             ("mean_square", true),
             ("mean_gradient", rms_prop.centered),
             ("velocity", rms_prop.momentum > 0.0),
         ]),
-        Optimizer::Adam(adam) => named(&[("m", true), ("v", true), ("v_max", adam.amsgrad)]),
-    }
-}
-
-fn named(slots: &[(&'static str, bool)]) -> Vec<&'static str> {
-    slots.iter().filter(|(_, is_kept)| *is_kept).map(|(name, _)| *name).collect()
-}
-
-/// Changes one weight array by one gradient. `step` is t; `slots` are those of this array.
-pub(crate) fn update(
-    optimizer: &Optimizer,
-    step: u64,
-    weights: &mut [f32],
-    gradient: &[f32],
-    slots: &mut [Vec<f32>],
-) {
-    match optimizer {
-        Optimizer::Sgd(sgd) => update_sgd(sgd, step, weights, gradient, slots),
-        Optimizer::RmsProp(rms_prop) => update_rms_prop(rms_prop, step, weights, gradient, slots),
-        Optimizer::Adam(adam) => update_adam(adam, step, weights, gradient, slots),
-    }
-}
-
-fn update_sgd(sgd: &Sgd, step: u64, weights: &mut [f32], gradient: &[f32], slots: &mut [Vec<f32>]) {
-    let rate = single(decayed(sgd.learning_rate, sgd.decay, step));
-    let momentum = single(sgd.momentum);
-    let [velocity] = slots else {
-        for (w, g) in weights.iter_mut().zip(gradient) {
-            *w -= rate * g;
+        Method::Adam(adam) | Method::AdamW(adam) => {
+            zeros(&[("m", true), ("v", true), ("v_max", adam.amsgrad)])
         }
-        return;
+        Method::Adamax(_) => zeros(&[("m", true), ("u", true)]),
+        Method::Nadam(_) | Method::Lamb(_) => zeros(&[("m", true), ("v", true)]),
+        Method::Adagrad(adagrad) => vec![slot("square_sum", adagrad.initial_accumulator_value)],
+        Method::Adadelta(_) => zeros(&[("mean_square", true), ("mean_square_step", true)]),
+        Method::Ftrl(ftrl) => {
+            vec![slot("square_sum", ftrl.initial_accumulator_value), slot("linear", 0.0)]
+        }
+        Method::Lion(_) => zeros(&[("m", true)]),
+        Method::Adafactor(_) => match shape {
+            [outer @ .., rows, columns] => [("by_row", rows), ("by_column", columns)]
+                .map(|(name, &count)| {
+                    let shape = [outer, &[count]].concat();
+                    Slot { name, shape, initial: 0.0 }
+                })
+                .to_vec(),
+            _ => zeros(&[("v", true)]),
+        },
     };
-    for ((w, g), v) in weights.iter_mut().zip(gradient).zip(velocity) {
-        *v = momentum * *v - rate * g;
-        *w += if sgd.nesterov { momentum * *v - rate * g } else { *v };
+    slots.extend(optimizer.averaging.map(|_| slot("average", 0.0)));
+    slots
+}
+
+/// Names and first values of the numbers that an optimizer keeps for all weights together.
+pub(crate) fn scalars(optimizer: &Optimizer) -> Vec<(&'static str, f32)> {
+    match optimizer.method {
+        Method::Nadam(_) => vec![("momentum_product", 1.0)],
+        _ => Vec::new(),
     }
 }
 
-fn update_rms_prop(
-    rms_prop: &RmsProp,
-    step: u64,
-    weights: &mut [f32],
-    gradient: &[f32],
-    slots: &mut [Vec<f32>],
-) {
-    let rate = single(decayed(rms_prop.learning_rate, rms_prop.decay, step));
-    let (rho, rest) = (single(rms_prop.rho), single(1.0 - rms_prop.rho));
-    let (momentum, epsilon) = (single(rms_prop.momentum), single(rms_prop.epsilon));
-    let plain = |g: f32, r: f32| rate * g / (r.sqrt() + epsilon);
-    let heavy = |g: f32, r: f32, v: f32| momentum * v + rate * g / (r + epsilon).sqrt();
-    let pairs = weights.iter_mut().zip(gradient);
-    match slots {
-        [square] => {
-            for ((w, &g), r) in pairs.zip(square) {
-                *r = rho * *r + rest * g * g;
-                *w -= plain(g, *r);
+/// Whether [`Update::new`] needs the norm of all gradients.
+pub(crate) fn needs_norm(optimizer: &Optimizer) -> bool {
+    matches!(optimizer.clipping, Some(Clipping::GlobalNorm(_)))
+}
+
+/// A weight array at a step: what is changed, and by what.
+pub(crate) struct Array<'a> {
+    pub(crate) shape: &'a [usize],
+    pub(crate) weights: &'a mut [f32],
+    pub(crate) gradient: &'a [f32],
+    /// As [`slots`] lists them.
+    pub(crate) slots: &'a mut [Vec<f32>],
+}
+
+/// A step's number, from 1, its learning rate, and whose formulas it follows.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    number: u64,
+    rate: f64,
+    semantics: Semantics,
+}
+
+/// One step of an optimizer, the same for every weight array.
+pub(crate) struct Update<'a> {
+    optimizer: &'a Optimizer,
+    step: Step,
+    gradient_norm: Option<f64>,
+    /// Nadam's ∏μ up to this step; else 1.
+    momentum_product: f32,
+}
+
+impl<'a> Update<'a> {
+    /// Step number `number`, from 1; `scalars` are those of the step before, and then of this one.
+    pub(crate) fn new(
+        optimizer: &'a Optimizer,
+        number: u64,
+        scalars: &mut [f32],
+        gradient_norm: Option<f64>,
+    ) -> Self {
+        let rate = rate::rate(&optimizer.learning_rate, number - 1);
+        let momentum_product = match (&optimizer.method, scalars) {
+            (Method::Nadam(nadam), [product]) => {
+                *product *= single(elementwise::nadam_momentum(nadam, number));
+                *product
             }
-        }
-        [square, mean] if rms_prop.centered => {
-            for (((w, &g), r), m) in pairs.zip(square).zip(mean) {
-                *r = rho * *r + rest * g * g;
-                *m = rho * *m + rest * g;
-                *w -= plain(g, *r - *m * *m);
+            _ => 1.0,
+        };
+        let step = Step { number, rate, semantics: optimizer.semantics };
+        Self { optimizer, step, gradient_norm, momentum_product }
+    }
+
+    /// Changes one weight array and its slots.
+    pub(crate) fn apply(&self, array: Array<'_>) {
+        let Array { shape, weights, gradient, slots } = array;
+        let Some(averaging) = self.optimizer.averaging else {
+            return self.follow(Array { shape, weights, gradient, slots });
+        };
+        let (average, slots) = slots.split_last_mut().expect("averaging keeps a slot");
+        self.follow(Array { shape, weights, gradient, slots });
+        self.average(averaging, weights, average);
+    }
+
+    fn follow(&self, array: Array<'_>) {
+        let (step, optimizer) = (self.step, self.optimizer);
+        let shrink = optimizer.weight_decay.unwrap_or_default() * step.rate;
+        let pass = Pass::new(optimizer.clipping, self.gradient_norm, shrink, array.gradient);
+        match &optimizer.method {
+            Method::Sgd(sgd) => elementwise::sgd(sgd, step, pass, array),
+            Method::RmsProp(rms_prop) => elementwise::rms_prop(rms_prop, step, pass, array),
+            Method::Adam(adam) | Method::AdamW(adam) => elementwise::adam(adam, step, pass, array),
+            Method::Adamax(adamax) => elementwise::adamax(adamax, step, pass, array),
+            Method::Nadam(nadam) => {
+                elementwise::nadam(nadam, step, self.momentum_product, pass, array);
             }
+            Method::Adagrad(adagrad) => elementwise::adagrad(adagrad, step, pass, array),
+            Method::Adadelta(adadelta) => elementwise::adadelta(adadelta, step, pass, array),
+            Method::Ftrl(ftrl) => elementwise::ftrl(ftrl, step, pass, array),
+            Method::Lion(lion) => elementwise::lion(lion, step, pass, array),
+            Method::Lamb(lamb) => arraywise::lamb(lamb, step, pass, array),
+            Method::Adafactor(adafactor) => arraywise::adafactor(adafactor, step, pass, array),
         }
-        [square, velocity] => {
-            for (((w, &g), r), v) in pairs.zip(square).zip(velocity) {
-                *r = rho * *r + rest * g * g;
-                *v = heavy(g, *r, *v);
-                *w -= *v;
-            }
+    }
+
+    /// Moves the average, and the weights to it when it is time.
+    fn average(&self, averaging: Averaging, weights: &mut [f32], average: &mut [f32]) {
+        let momentum = if self.step.number == 1 { 0.0 } else { averaging.momentum };
+        let (momentum, rest) = (single(momentum), single(1.0 - momentum));
+        for (average, weight) in average.iter_mut().zip(&*weights) {
+            *average = momentum * *average + rest * weight;
         }
-        [square, mean, velocity] => {
-            for ((((w, &g), r), m), v) in pairs.zip(square).zip(mean).zip(velocity) {
-                *r = rho * *r + rest * g * g;
-                *m = rho * *m + rest * g;
-                *v = heavy(g, *r - *m * *m, *v);
-                *w -= *v;
-            }
+        let frequency = averaging.overwrite_frequency.map(u64::from);
+        if frequency.is_some_and(|frequency| self.step.number.is_multiple_of(frequency)) {
+            weights.copy_from_slice(average);
         }
-        _ => unreachable!("RMSprop keeps one to three slots"),
     }
 }
 
-fn update_adam(
-    adam: &Adam,
-    step: u64,
-    weights: &mut [f32],
-    gradient: &[f32],
-    slots: &mut [Vec<f32>],
-) {
-    let rate = decayed(adam.learning_rate, adam.decay, step);
-    let rate =
-        single(rate * (1.0 - power(adam.beta_2, step)).sqrt() / (1.0 - power(adam.beta_1, step)));
-    let (beta_1, rest_1) = (single(adam.beta_1), single(1.0 - adam.beta_1));
-    let (beta_2, rest_2) = (single(adam.beta_2), single(1.0 - adam.beta_2));
-    let epsilon = single(adam.epsilon);
-    let pairs = weights.iter_mut().zip(gradient);
-    match slots {
-        [first, second] => {
-            for (((w, &g), m), v) in pairs.zip(first).zip(second) {
-                *m = beta_1 * *m + rest_1 * g;
-                *v = beta_2 * *v + rest_2 * g * g;
-                *w -= rate * *m / (v.sqrt() + epsilon);
-            }
-        }
-        [first, second, largest] => {
-            for ((((w, &g), m), v), v_max) in pairs.zip(first).zip(second).zip(largest) {
-                *m = beta_1 * *m + rest_1 * g;
-                *v = beta_2 * *v + rest_2 * g * g;
-                *v_max = v_max.max(*v);
-                *w -= rate * *m / (v_max.sqrt() + epsilon);
-            }
-        }
-        _ => unreachable!("Adam keeps two or three slots"),
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "steps stay below 2^52")]
-fn decayed(rate: f64, decay: f64, step: u64) -> f64 {
-    rate / (1.0 + decay * (step - 1) as f64)
-}
-
-/// βᵗ; beyond 2³¹ steps it is 0 for every β below 1.
-fn power(beta: f64, step: u64) -> f64 {
-    beta.powi(i32::try_from(step).unwrap_or(i32::MAX))
+/// 1 − βᵗ, as single precision has it: next to 1, where β₂ᵗ is at first, that makes a difference
+/// of up to 10⁻⁵. Beyond 2³¹ steps βᵗ is 0 for every β below 1.
+fn rest_of_power(beta: f64, step: u64) -> f64 {
+    let power = f64::from(single(beta)).powi(i32::try_from(step).unwrap_or(i32::MAX));
+    f64::from(1.0 - single(power))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "updates are single precision")]
@@ -160,62 +213,64 @@ fn single(value: f64) -> f32 {
 }
 
 #[cfg(test)]
+mod oracle;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use arrowhop_types::optimizer::{Adagrad, LearningRate, Nadam, RmsProp, Semantics, Sgd};
 
     const GRADIENT: [f32; 2] = [0.5, -2.0];
+
+    fn legacy(method: Method) -> Optimizer {
+        Optimizer::new(method, Semantics::Legacy).at_rate(0.1)
+    }
 
     /// Weights after two steps from 1 by the same gradient.
     fn two_steps(optimizer: &Optimizer) -> [f32; 2] {
         let mut weights = [1.0; 2];
-        let mut slots = vec![vec![0.0; 2]; slots(optimizer).len()];
+        let mut slots: Vec<_> =
+            slots(optimizer, &[2]).iter().map(|slot| vec![slot.initial; 2]).collect();
+        let mut scalars: Vec<_> = scalars(optimizer).iter().map(|(_, value)| *value).collect();
         for step in 1..=2 {
-            update(optimizer, step, &mut weights, &GRADIENT, &mut slots);
+            let (shape, weights, slots) = (&[2], &mut weights, &mut slots);
+            let update = Update::new(optimizer, step, &mut scalars, None);
+            update.apply(Array { shape, weights, gradient: &GRADIENT, slots });
         }
         weights
     }
 
     /// Compares with the formulas, worked out step by step in double precision.
-    fn assert_steps(optimizer: Optimizer, expected: impl Fn(f64) -> f64) {
-        for (weight, gradient) in two_steps(&optimizer).into_iter().zip(GRADIENT) {
+    fn assert_steps(optimizer: &Optimizer, expected: impl Fn(f64) -> f64) {
+        for (weight, gradient) in two_steps(optimizer).into_iter().zip(GRADIENT) {
             let expected = expected(f64::from(gradient));
             let difference = (f64::from(weight) - expected).abs();
-            assert!(difference < 1e-6, "{optimizer:?}: {weight}, not {expected}");
+            assert!(difference < 1e-6, "{optimizer}: {weight}, not {expected}");
         }
     }
 
     #[test]
-    fn sgd_steps_by_its_formula() {
-        let sgd = Sgd { learning_rate: 0.1, ..Sgd::default() };
-        assert_steps(Optimizer::Sgd(sgd), |g| 1.0 - 0.2 * g);
-        let decay = Sgd { decay: 1.0, ..sgd };
-        assert_steps(Optimizer::Sgd(decay), |g| 1.0 - 0.1 * g - 0.05 * g);
-        let momentum = Sgd { momentum: 0.5, ..sgd };
-        assert_steps(Optimizer::Sgd(momentum), |g| 1.0 - 0.1 * g - 0.15 * g);
-        let nesterov = Sgd { nesterov: true, ..momentum };
-        assert_steps(Optimizer::Sgd(nesterov), |g| 1.0 - 0.15 * g - 0.175 * g);
+    fn legacy_rates_decay() {
+        let learning_rate = LearningRate::Decaying { initial: 0.1, decay: 1.0 };
+        let sgd = legacy(Method::Sgd(Sgd::default()));
+        assert_steps(&Optimizer { learning_rate, ..sgd }, |g| 1.0 - 0.1 * g - 0.05 * g);
     }
 
     #[test]
-    fn rms_prop_steps_by_its_formula() {
-        let plain = RmsProp { learning_rate: 0.1, rho: 0.5, epsilon: 0.01, ..RmsProp::default() };
-        assert_steps(Optimizer::RmsProp(plain), |g| {
+    fn legacy_rms_prop_adds_epsilon_to_the_root_unless_it_has_momentum() {
+        let plain = RmsProp { rho: 0.5, epsilon: 0.01, ..RmsProp::default() };
+        assert_steps(&legacy(Method::RmsProp(plain)), |g| {
             let step = |square: f64| 0.1 * g / ((square * g * g).sqrt() + 0.01);
             1.0 - step(0.5) - step(0.75)
         });
         let centered = RmsProp { centered: true, ..plain };
-        assert_steps(Optimizer::RmsProp(centered), |g| {
+        assert_steps(&legacy(Method::RmsProp(centered)), |g| {
             let step =
                 |square: f64, mean: f64| 0.1 * g / (((square - mean * mean) * g * g).sqrt() + 0.01);
             1.0 - step(0.5, 0.5) - step(0.75, 0.75)
         });
-        let heavy = RmsProp { momentum: 0.5, ..plain };
-        assert_steps(Optimizer::RmsProp(heavy), |g| {
-            let step = |square: f64| 0.1 * g / (square * g * g + 0.01).sqrt();
-            1.0 - 1.5 * step(0.5) - step(0.75)
-        });
-        let both = RmsProp { centered: true, ..heavy };
-        assert_steps(Optimizer::RmsProp(both), |g| {
+        let both = RmsProp { momentum: 0.5, ..centered };
+        assert_steps(&legacy(Method::RmsProp(both)), |g| {
             let step =
                 |square: f64, mean: f64| 0.1 * g / ((square - mean * mean) * g * g + 0.01).sqrt();
             1.0 - 1.5 * step(0.5, 0.5) - step(0.75, 0.75)
@@ -223,29 +278,26 @@ mod tests {
     }
 
     #[test]
-    fn adam_steps_by_its_formula() {
-        let adam = Adam {
-            learning_rate: 0.1,
-            beta_1: 0.5,
-            beta_2: 0.75,
-            epsilon: 0.01,
-            ..Adam::default()
-        };
-        let step = |g: f64, first: f64, second: f64, t: i32| {
-            let rate = 0.1 * (1.0 - 0.75_f64.powi(t)).sqrt() / (1.0 - 0.5_f64.powi(t));
-            rate * first * g / ((second * g * g).sqrt() + 0.01)
-        };
-        let expected = |g: f64| 1.0 - step(g, 0.5, 0.25, 1) - step(g, 0.75, 0.4375, 2);
-        assert_steps(Optimizer::Adam(adam), expected);
-        assert_steps(Optimizer::Adam(Adam { amsgrad: true, ..adam }), expected);
+    fn legacy_adagrad_adds_epsilon_to_the_root() {
+        let adagrad = Adagrad { initial_accumulator_value: 0.25, epsilon: 0.01 };
+        assert_steps(&legacy(Method::Adagrad(adagrad)), |g| {
+            let step = |times: f64| 0.1 * g / ((0.25 + times * g * g).sqrt() + 0.01);
+            1.0 - step(1.0) - step(2.0)
+        });
     }
 
     #[test]
-    fn amsgrad_remembers_the_largest_second_moment() {
-        let adam = Adam { amsgrad: true, ..Adam::default() };
-        let mut slots = vec![vec![0.0], vec![0.0], vec![4.0]];
-        update(&Optimizer::Adam(adam), 1, &mut [0.0], &[1.0], &mut slots);
-        assert_eq!(slots[2], [4.0]);
-        assert!(slots[1][0] < 0.01);
+    fn legacy_nadam_warms_up_by_its_own_decay() {
+        let nadam = Nadam { beta_1: 0.5, beta_2: 0.75, epsilon: 0.01, schedule_decay: 0.5 };
+        assert_steps(&legacy(Method::Nadam(nadam)), |g| {
+            let mu = |t: f64| 0.5 * (1.0 - 0.5 * 0.96_f64.powf(0.5 * t));
+            let step = |t: f64, product: f64, first: f64, second: f64| {
+                let of_gradient = g / (1.0 - product);
+                let of_moment = first * g / (1.0 - product * mu(t + 1.0));
+                let size = (second * g * g / (1.0 - 0.75_f64.powf(t))).sqrt() + 0.01;
+                0.1 * ((1.0 - mu(t)) * of_gradient + mu(t + 1.0) * of_moment) / size
+            };
+            1.0 - step(1.0, mu(1.0), 0.5, 0.25) - step(2.0, mu(1.0) * mu(2.0), 0.75, 0.4375)
+        });
     }
 }

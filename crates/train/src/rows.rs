@@ -222,11 +222,10 @@ fn check_classes(chunks: &[&[i32]], classes: usize) -> Result<(), Problems> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::softmax_regression;
-    use arrowhop_types::{Optimizer, Sgd};
+    use crate::testing::{sgd, softmax_regression};
 
     fn bytes_task(normalize: f32) -> Task {
-        let mut task = softmax_regression(Optimizer::Sgd(Sgd::default()));
+        let mut task = softmax_regression(sgd(0.1));
         task.input.dtype = Dtype::U8;
         task.input.normalize = normalize;
         task

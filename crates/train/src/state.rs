@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! __metadata__                        {"arrowhop": "{\"format\":1, …}"}, that key alone
-//! optimizer.m.000.conv2d/kernel       f32, Keras's shape; one per slot and trainable array
+//! optimizer.m.000.conv2d/kernel       f32, most often Keras's shape; one per slot and trainable array
+//! optimizer.momentum_product          f32, of no dimension; one per number kept for all arrays
 //! weights.000.conv2d/kernel           f32, Keras's shape; one per array
 //! ```
 //!
@@ -18,7 +19,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
 use serde_json::{Value, json};
 
 use crate::error::TrainError;
-use crate::optimizer::{self, Slots};
+use crate::optimizer::{self, Slot, Slots};
 use crate::task::Task;
 
 /// The one metadata key.
@@ -38,6 +39,8 @@ pub struct State {
     pub weights: Vec<Vec<f32>>,
     /// For each trainable array in order, the optimizer's slots.
     pub(crate) slots: Vec<Slots>,
+    /// What the optimizer keeps for all arrays together.
+    pub(crate) scalars: Vec<f32>,
     /// Batches that the optimizer has seen.
     pub step: u64,
     /// Training visits so far.
@@ -86,7 +89,21 @@ impl State {
     #[must_use]
     pub fn initial(task: &Task) -> Self {
         let weights = task.network.initial_weights(task.seed, task.model);
-        Self { weights, slots: fresh_slots(task), step: 0, version: Version(0) }
+        let (slots, scalars) = fresh_optimizer(task);
+        Self { weights, slots, scalars, step: 0, version: Version(0) }
+    }
+
+    /// Puts the weights' moving averages, where the optimizer keeps them, in place of the weights:
+    /// the model as it is used once it is trained. Before the first step there are none.
+    pub fn use_averages(&mut self, task: &Task) {
+        if task.config.optimizer.averaging.is_none() || self.step == 0 {
+            return;
+        }
+        let specs = task.network.weights().into_iter();
+        let trainable = self.weights.iter_mut().zip(specs).filter(|(_, spec)| spec.trainable);
+        for ((weights, _), slots) in trainable.zip(&self.slots) {
+            weights.clone_from(slots.last().expect("averaging keeps a slot"));
+        }
     }
 
     /// The file's bytes: the same for the same state.
@@ -99,12 +116,16 @@ impl State {
         for (i, (spec, values)) in specs.iter().zip(&self.weights).enumerate() {
             entries.push((weight_name(i, &spec.name), Entry { values, shape: &spec.shape }));
         }
-        let trainable = specs.iter().enumerate().filter(|(_, spec)| spec.trainable);
-        for ((i, spec), slots) in trainable.zip(&self.slots) {
-            for (slot, values) in task.kept_slots().iter().zip(slots) {
-                let name = slot_name(slot, i, &spec.name);
-                entries.push((name, Entry { values, shape: &spec.shape }));
+        let kept = Kept::of(task);
+        for (array, slots) in kept.arrays.iter().zip(&self.slots) {
+            for (slot, values) in array.slots.iter().zip(slots) {
+                let entry = Entry { values, shape: &slot.shape };
+                entries.push((slot_name(slot.name, array.place, &array.name), entry));
             }
+        }
+        for (name, value) in kept.scalars.iter().zip(&self.scalars) {
+            let entry = Entry { values: std::slice::from_ref(value), shape: &[] };
+            entries.push((scalar_name(name), entry));
         }
         let step = if task.reset_optimizer_each_visit { 0 } else { self.step };
         let header = json!({
@@ -124,9 +145,8 @@ impl State {
     /// When the bytes are anything but a state that this task's [`State::encode`] could have made.
     pub fn decode(task: &Task, bytes: &[u8]) -> Result<Self, TrainError> {
         let specs = task.network.weights();
-        let kept = task.kept_slots();
-        let trainable = specs.iter().filter(|spec| spec.trainable).count();
-        let tensors = specs.len() + trainable * kept.len();
+        let kept = Kept::of(task);
+        let tensors = specs.len() + kept.tensors();
         check_size(bytes, Self::data_bytes(task), tensors)?;
         let (header_bytes, metadata) =
             SafeTensors::read_metadata(bytes).map_err(TrainError::UnreadableState)?;
@@ -137,25 +157,33 @@ impl State {
         }
         let data = &bytes[8 + header_bytes..];
         let mut weights = Vec::with_capacity(specs.len());
-        let mut slots = fresh_slots(task);
-        let mut slots_left = slots.iter_mut();
         for (i, spec) in specs.iter().enumerate() {
             weights.push(read(&metadata, data, weight_name(i, &spec.name), &spec.shape)?);
-            if !spec.trainable {
-                continue;
-            }
-            let array = slots_left.next().expect("one set of slots per trainable array");
-            for (slot, values) in kept.iter().zip(array) {
-                *values = read(&metadata, data, slot_name(slot, i, &spec.name), &spec.shape)?;
+        }
+        let (mut slots, mut scalars) = fresh_optimizer(task);
+        for (array, slots) in kept.arrays.iter().zip(&mut slots) {
+            for (slot, values) in array.slots.iter().zip(slots) {
+                let name = slot_name(slot.name, array.place, &array.name);
+                *values = read(&metadata, data, name, &slot.shape)?;
             }
         }
-        Ok(Self { weights, slots, step, version: Version(version) })
+        for (name, value) in kept.scalars.iter().zip(&mut scalars) {
+            *value = read(&metadata, data, scalar_name(name), &[])?[0];
+        }
+        Ok(Self { weights, slots, scalars, step, version: Version(version) })
     }
 
     /// Bytes of an encoded state's tensors.
     pub(crate) fn data_bytes(task: &Task) -> u64 {
-        let slots = task.kept_slots().len() as u64;
-        4 * (task.network.parameters() + slots * task.network.trainable_parameters())
+        let kept = if task.reset_optimizer_each_visit { 0 } else { Self::optimizer_bytes(task) };
+        4 * task.network.parameters() + kept
+    }
+
+    /// Bytes of all that the optimizer keeps.
+    pub(crate) fn optimizer_bytes(task: &Task) -> u64 {
+        let (slots, scalars) = (slots(task), optimizer::scalars(&task.config.optimizer));
+        let elements: usize = slots.iter().flat_map(|array| &array.slots).map(Slot::elements).sum();
+        4 * (elements + scalars.len()) as u64
     }
 
     /// Whether every number is finite.
@@ -165,11 +193,51 @@ impl State {
     }
 }
 
-fn fresh_slots(task: &Task) -> Vec<Slots> {
-    let names = optimizer::slots(&task.config.optimizer);
-    let specs = task.network.weights();
-    let trainable = specs.iter().filter(|spec| spec.trainable);
-    trainable.map(|spec| vec![vec![0.0; spec.elements()]; names.len()]).collect()
+/// The slots of a trainable weight array, which has this place and this name among all.
+struct ArraySlots {
+    place: usize,
+    name: String,
+    slots: Vec<Slot>,
+}
+
+/// What of the optimizer hops with the weights.
+struct Kept {
+    arrays: Vec<ArraySlots>,
+    scalars: Vec<&'static str>,
+}
+
+impl Kept {
+    fn of(task: &Task) -> Self {
+        if task.reset_optimizer_each_visit {
+            return Self { arrays: Vec::new(), scalars: Vec::new() };
+        }
+        let scalars = optimizer::scalars(&task.config.optimizer).into_iter();
+        Self { arrays: slots(task), scalars: scalars.map(|(name, _)| name).collect() }
+    }
+
+    fn tensors(&self) -> usize {
+        self.arrays.iter().map(|array| array.slots.len()).sum::<usize>() + self.scalars.len()
+    }
+}
+
+/// The slots of every trainable weight array.
+fn slots(task: &Task) -> Vec<ArraySlots> {
+    let specs = task.network.weights().into_iter().enumerate();
+    let trainable = specs.filter(|(_, spec)| spec.trainable);
+    let slots = trainable.map(|(place, spec)| {
+        let slots = optimizer::slots(&task.config.optimizer, &spec.shape);
+        ArraySlots { place, name: spec.name, slots }
+    });
+    slots.collect()
+}
+
+/// What an optimizer keeps before its first step.
+fn fresh_optimizer(task: &Task) -> (Vec<Slots>, Vec<f32>) {
+    let fresh = |slot: &Slot| vec![slot.initial; slot.elements()];
+    let arrays = slots(task);
+    let arrays = arrays.iter().map(|array| array.slots.iter().map(fresh).collect());
+    let scalars = optimizer::scalars(&task.config.optimizer).into_iter();
+    (arrays.collect(), scalars.map(|(_, value)| value).collect())
 }
 
 fn weight_name(i: usize, name: &str) -> String {
@@ -178,6 +246,10 @@ fn weight_name(i: usize, name: &str) -> String {
 
 fn slot_name(slot: &str, i: usize, name: &str) -> String {
     format!("optimizer.{slot}.{i:03}.{name}")
+}
+
+fn scalar_name(scalar: &str) -> String {
+    format!("optimizer.{scalar}")
 }
 
 /// Digest of the network's definition.
@@ -264,12 +336,13 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::classifier;
-    use arrowhop_types::{Adam, Optimizer, RmsProp, Sgd};
+    use crate::testing::{adam, classifier};
+    use arrowhop_types::Optimizer;
+    use arrowhop_types::optimizer::{Averaging, Method, Semantics};
     use safetensors::tensor::TensorView;
 
     fn task() -> Task {
-        classifier(Optimizer::Adam(Adam::default()), 16, 1)
+        classifier(adam(0.001), 16, 1)
     }
 
     /// A state whose numbers all differ.
@@ -277,7 +350,8 @@ mod tests {
         let mut state = State::initial(task);
         let mut value = 0.0;
         let slots = state.slots.iter_mut().flatten();
-        for number in state.weights.iter_mut().chain(slots).flatten() {
+        let arrays = state.weights.iter_mut().chain(slots).chain([&mut state.scalars]);
+        for number in arrays.flatten() {
             value += 0.5;
             *number = value;
         }
@@ -286,18 +360,62 @@ mod tests {
 
     #[test]
     fn every_optimizer_s_state_comes_back_as_it_was() {
-        for optimizer in [
-            Optimizer::Sgd(Sgd::default()),
-            Optimizer::Sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
-            Optimizer::RmsProp(RmsProp { centered: true, momentum: 0.5, ..RmsProp::default() }),
-            Optimizer::Adam(Adam { amsgrad: true, ..Adam::default() }),
-        ] {
+        let both = [Semantics::Legacy, Semantics::Current].into_iter();
+        let methods = both.flat_map(|semantics| {
+            Method::all(semantics).into_iter().map(move |method| Optimizer::new(method, semantics))
+        });
+        let averaging = Some(Averaging { momentum: 0.5, overwrite_frequency: None });
+        for optimizer in methods.chain([Optimizer { averaging, ..adam(0.1) }]) {
             let task = classifier(optimizer, 16, 1);
             let state = state(&task);
             let bytes = state.encode(&task).unwrap();
             assert_eq!(bytes, state.encode(&task).unwrap());
             assert_eq!(State::decode(&task, &bytes).unwrap(), state);
         }
+    }
+
+    #[test]
+    fn what_an_optimizer_keeps_starts_and_is_named_as_it_should() {
+        let names = |name: &str| {
+            let optimizer = Optimizer::named(name, Semantics::Current).unwrap();
+            let task = classifier(optimizer, 16, 1);
+            let bytes = initial_state(&task).unwrap();
+            let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+            let names = metadata.offset_keys().into_iter();
+            let kept = names.filter(|name| name.starts_with("optimizer.")).collect::<Vec<_>>();
+            (kept, State::decode(&task, &bytes).unwrap())
+        };
+        let (kept, nadam) = names("nadam");
+        assert_eq!(kept.iter().filter(|name| *name == "optimizer.momentum_product").count(), 1);
+        assert_eq!((kept.len(), nadam.scalars), (13, vec![1.0]));
+        let (kept, adafactor) = names("adafactor");
+        assert_eq!(kept[0], "optimizer.by_column.000.hidden/kernel");
+        let sizes: Vec<Vec<usize>> =
+            adafactor.slots.iter().map(|slots| slots.iter().map(Vec::len).collect()).collect();
+        assert_eq!(sizes, [vec![4, 16], vec![16], vec![16], vec![16], vec![16, 3], vec![3]]);
+        let (_, ftrl) = names("ftrl");
+        assert!(ftrl.slots.iter().all(|slots| slots[0].iter().all(|sum| *sum == 0.1)));
+        assert!(ftrl.slots.iter().all(|slots| slots[1].iter().all(|linear| *linear == 0.0)));
+    }
+
+    #[test]
+    fn averages_stand_in_for_the_weights_that_learn_once_there_are_any() {
+        let averaging = Some(Averaging { momentum: 0.5, overwrite_frequency: None });
+        let task = classifier(Optimizer { averaging, ..adam(0.1) }, 16, 1);
+        let trained = state(&task);
+        let mut used = trained.clone();
+        used.use_averages(&task);
+        let averages: Vec<_> = trained.slots.iter().map(|slots| &slots[2]).collect();
+        let kept: Vec<_> = used.weights.iter().collect();
+        // The normalising layer's moving statistics do not learn.
+        let statistics = [&trained.weights[4], &trained.weights[5]];
+        assert_eq!(kept[..4], averages[..4]);
+        assert_eq!(kept[4..6], statistics);
+        assert_eq!(kept[6..], averages[4..]);
+        let fresh = State::initial(&task);
+        let mut used = fresh.clone();
+        used.use_averages(&task);
+        assert_eq!(used, fresh);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! A model's task: everything about its training that stays the same from visit to visit.
 
 use arrowhop_network::NetworkSpec;
-use arrowhop_types::{InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, RunSpec, Target};
+use arrowhop_types::{InputSpec, Loss, ModelConfig, ModelId, Problems, RunSpec, Target};
 
 use crate::objective::Objective;
-use crate::optimizer;
 
 /// A checked model configuration, ready to be trained.
 #[derive(Debug, Clone)]
@@ -35,7 +34,9 @@ impl Task {
         let mut problems = network.check(&input, &target);
         check_input(&input, &mut problems);
         check_loss(&network, config.loss, &target, &mut problems);
-        check_optimizer(&config.optimizer, &mut problems);
+        if let Err(found) = config.optimizer.check() {
+            problems.extend("optimizer.", &found);
+        }
         if network.trainable_parameters() == 0 {
             problems.push("network", "has no weights to train; every layer is frozen or has none");
         }
@@ -100,15 +101,6 @@ impl Task {
         self.model
     }
 
-    /// The optimizer's slots that hop with the weights.
-    pub(crate) fn kept_slots(&self) -> Vec<&'static str> {
-        if self.reset_optimizer_each_visit {
-            Vec::new()
-        } else {
-            optimizer::slots(&self.config.optimizer)
-        }
-    }
-
     pub(crate) fn objective(&self) -> Objective {
         Objective {
             loss: self.config.loss,
@@ -143,51 +135,20 @@ fn check_loss(network: &NetworkSpec, loss: Loss, target: &Target, problems: &mut
     }
 }
 
-fn check_optimizer(optimizer: &Optimizer, problems: &mut Problems) {
-    let from_0 = |value: f64| value.is_finite() && value >= 0.0;
-    let share = |value: f64| (0.0..1.0).contains(&value);
-    let positive = |value: f64| value.is_finite() && value > 0.0;
-    let mut check = |field: &str, value: f64, is_right: bool, rule: &str| {
-        if !is_right {
-            problems.push(format!("optimizer.{field}"), format!("must be {rule}, not {value}"));
-        }
-    };
-    let (at_least_0, below_1, above_0) = ("0 or more", "from 0 to below 1", "above 0");
-    let rate = optimizer.learning_rate();
-    check("learning_rate", rate, from_0(rate), at_least_0);
-    match optimizer {
-        Optimizer::Sgd(sgd) => {
-            check("momentum", sgd.momentum, share(sgd.momentum), below_1);
-            check("decay", sgd.decay, from_0(sgd.decay), at_least_0);
-        }
-        Optimizer::RmsProp(rms_prop) => {
-            check("rho", rms_prop.rho, share(rms_prop.rho), below_1);
-            check("momentum", rms_prop.momentum, share(rms_prop.momentum), below_1);
-            check("epsilon", rms_prop.epsilon, positive(rms_prop.epsilon), above_0);
-            check("decay", rms_prop.decay, from_0(rms_prop.decay), at_least_0);
-        }
-        Optimizer::Adam(adam) => {
-            check("beta_1", adam.beta_1, share(adam.beta_1), below_1);
-            check("beta_2", adam.beta_2, share(adam.beta_2), below_1);
-            check("epsilon", adam.epsilon, positive(adam.epsilon), above_0);
-            check("decay", adam.decay, from_0(adam.decay), at_least_0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::testing::classifier;
-    use arrowhop_types::{Adam, Dtype, InputSpec, Loss, Optimizer, Target};
+    use crate::testing::{adam, classifier};
+    use arrowhop_types::optimizer::{Adam, Method};
+    use arrowhop_types::{Dtype, InputSpec, Loss, Optimizer, Target};
 
     use super::Task;
 
     #[test]
     fn all_that_does_not_go_together_is_said_at_once() {
-        let adam = Adam { learning_rate: f64::NAN, beta_1: 1.0, epsilon: 0.0, ..Adam::default() };
-        let right = classifier(Optimizer::Adam(Adam::default()), 16, 1);
+        let right = classifier(adam(0.1), 16, 1);
         let mut config = right.config.clone();
-        config.optimizer = Optimizer::Adam(adam);
+        let method = Method::Adam(Adam { beta_1: 1.0, epsilon: 0.0, ..Adam::default() });
+        config.optimizer = Optimizer { method, ..adam(f64::INFINITY) };
         config.batch_rows = 0;
         config.passes = 0;
         let input = InputSpec { shape: vec![2, 2], dtype: Dtype::F32, normalize: 0.0 };
@@ -212,7 +173,7 @@ mod tests {
 
     #[test]
     fn classes_can_be_learnt_by_squared_error() {
-        let right = classifier(Optimizer::Adam(Adam::default()), 16, 1);
+        let right = classifier(adam(0.1), 16, 1);
         let mut config = right.config.clone();
         config.loss = Loss::MeanSquaredError;
         let Task { network, input, target, .. } = right;

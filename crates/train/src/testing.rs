@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use arrowhop_network::NetworkSpec;
+use arrowhop_types::optimizer::{Adam, Method, Semantics, Sgd};
 use arrowhop_types::stream::Stream;
 use arrowhop_types::{Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Score, Target};
 use rand_chacha::ChaCha8Rng;
@@ -34,6 +35,14 @@ impl Data {
         let inputs = InputChunks::F32(vec![&self.inputs]);
         Rows::new(task, inputs, TargetChunks::Classes(vec![&self.classes])).unwrap()
     }
+}
+
+pub(crate) fn adam(rate: f64) -> Optimizer {
+    Optimizer::new(Method::Adam(Adam::default()), Semantics::Current).at_rate(rate)
+}
+
+pub(crate) fn sgd(rate: f64) -> Optimizer {
+    Optimizer::new(Method::Sgd(Sgd::default()), Semantics::Current).at_rate(rate)
 }
 
 pub(crate) fn keep_on(_: u64, _: &Score) -> ControlFlow<()> {

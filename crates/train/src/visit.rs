@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use arrowhop_network::Network;
 use arrowhop_types::stream::{self, Stream};
 use arrowhop_types::{Digest, Score, ShardId, Version};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::TrainError;
-use crate::optimizer;
+use crate::optimizer::{self, Array, Update, square_sum};
 use crate::rows::Rows;
 use crate::state::State;
 use crate::task::Task;
@@ -111,6 +111,8 @@ struct Trainer<'a> {
     network: Option<Network>,
     /// Its weights are in the network.
     state: State,
+    /// Of the trainable weight arrays.
+    shapes: Vec<Vec<usize>>,
     order: ChaCha8Rng,
     masks: ChaCha8Rng,
     batches: u64,
@@ -127,6 +129,8 @@ impl<'a> Trainer<'a> {
         if task.reset_optimizer_each_visit {
             state.step = 0;
         }
+        let specs = task.network.weights().into_iter();
+        let shapes = specs.filter(|spec| spec.trainable).map(|spec| spec.shape).collect();
         let Visit { epoch, shard } = visit;
         let generator = |stream: Stream| {
             let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
@@ -136,7 +140,19 @@ impl<'a> Trainer<'a> {
         let order = generator(Stream::Order { model: task.model, epoch, shard });
         let masks = generator(Stream::Dropout { model: task.model, epoch, shard });
         let (batches, last_loss, score) = (0, 0.0, Score::default());
-        Ok(Self { task, visit, network, state, order, masks, batches, last_loss, score, device })
+        Ok(Self {
+            task,
+            visit,
+            network,
+            state,
+            shapes,
+            order,
+            masks,
+            batches,
+            last_loss,
+            score,
+            device,
+        })
     }
 
     /// Every row once, in a new order.
@@ -169,13 +185,26 @@ impl<'a> Trainer<'a> {
 
         let slopes = TensorData::new(slopes, pass.output.shape());
         let gradients = (pass.output * Tensor::from_data(slopes, &self.device)).sum().backward();
-        self.state.step += 1;
-        let (step, slots) = (self.state.step, &mut self.state.slots);
-        let network = network.update(gradients, |i, weights, gradient| {
-            optimizer::update(&self.task.config.optimizer, step, weights, gradient, &mut slots[i]);
-        });
-        self.network = Some(network.update_moving_statistics(pass.statistics));
+        self.network =
+            Some(self.update(network, gradients).update_moving_statistics(pass.statistics));
         Ok(())
+    }
+
+    /// One step of the optimizer.
+    fn update(&mut self, network: Network, gradients: Gradients) -> Network {
+        let optimizer = &self.task.config.optimizer;
+        let norm = optimizer::needs_norm(optimizer).then(|| {
+            let mut sum = 0.0;
+            network.visit_gradients(&gradients, |gradient| sum += square_sum(gradient));
+            sum.sqrt()
+        });
+        let State { step, slots, scalars, .. } = &mut self.state;
+        *step += 1;
+        let update = Update::new(optimizer, *step, scalars, norm);
+        network.update(gradients, |i, weights, gradient| {
+            let (shape, slots) = (&self.shapes[i], &mut slots[i]);
+            update.apply(Array { shape, weights, gradient, slots });
+        })
     }
 
     /// Adds a batch's score; an infinite loss ends the visit.
@@ -193,6 +222,10 @@ impl<'a> Trainer<'a> {
     fn finish(mut self) -> Result<(State, Score), TrainError> {
         let network = self.network.take().expect("the network is back after each batch");
         self.state.weights = network.weights();
+        if self.task.reset_optimizer_each_visit {
+            // Nothing of the optimizer is kept: as at the end of Keras's `fit`.
+            self.state.use_averages(self.task);
+        }
         self.state.version = self.state.version.next();
         if !self.state.is_finite() {
             return Err(self.diverged(self.batches.saturating_sub(1)));
@@ -214,20 +247,15 @@ pub(crate) fn floats(tensor: Tensor<2>) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Data, classifier, keep_on, softmax_regression};
+    use crate::testing::{Data, adam, classifier, keep_on, sgd, softmax_regression};
     use crate::{Inputs, TargetChunks, evaluate, initial_state, predict};
-    use arrowhop_types::{Adam, Optimizer, Sgd};
 
     const VISIT: Visit = Visit { epoch: 0, shard: ShardId(0) };
-
-    fn adam() -> Optimizer {
-        Optimizer::Adam(Adam { learning_rate: 0.01, ..Adam::default() })
-    }
 
     #[test]
     fn a_small_network_learns() {
         let data = Data::blobs(300);
-        let task = classifier(adam(), 16, 1);
+        let task = classifier(adam(0.01), 16, 1);
         let rows = data.rows(&task);
         let first = initial_state(&task).unwrap();
         let before = evaluate(&task, &first, &rows, &mut keep_on).unwrap();
@@ -248,7 +276,7 @@ mod tests {
     #[test]
     fn the_same_visit_gives_the_same_bits_and_another_one_does_not() {
         let data = Data::blobs(70);
-        let task = classifier(adam(), 16, 2);
+        let task = classifier(adam(0.01), 16, 2);
         let rows = data.rows(&task);
         let state = initial_state(&task).unwrap();
         let train = |visit| train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
@@ -262,7 +290,7 @@ mod tests {
     #[test]
     fn a_hop_changes_no_bit() {
         let data = Data::blobs(70);
-        let task = classifier(adam(), 16, 1);
+        let task = classifier(adam(0.01), 16, 1);
         let rows = data.rows(&task);
         let visits = [VISIT, Visit { epoch: 0, shard: ShardId(1) }];
 
@@ -281,7 +309,7 @@ mod tests {
     #[test]
     fn other_models_training_at_the_same_time_change_no_bit() {
         let data = Data::blobs(70);
-        let task = classifier(adam(), 16, 2);
+        let task = classifier(adam(0.01), 16, 2);
         let rows = data.rows(&task);
         let state = initial_state(&task).unwrap();
         let train = || train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap().digest;
@@ -296,7 +324,7 @@ mod tests {
     #[test]
     fn a_reset_optimizer_starts_each_visit_afresh() {
         let data = Data::blobs(32);
-        let mut task = classifier(adam(), 16, 1);
+        let mut task = classifier(adam(0.01), 16, 1);
         let first = initial_state(&task).unwrap();
         let train = |task: &Task, state: &[u8]| {
             train_visit(task, state, VISIT, &data.rows(task), &mut keep_on).unwrap().state
@@ -312,8 +340,7 @@ mod tests {
     #[test]
     fn an_infinite_loss_ends_the_visit_within_its_batch() {
         let mut data = Data::blobs(64);
-        let sgd = Optimizer::Sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
-        let task = classifier(sgd, 16, 1);
+        let task = classifier(sgd(0.1), 16, 1);
         data.inputs[0] = f32::NAN;
         let state = initial_state(&task).unwrap();
         let mut batches = 0;
@@ -332,8 +359,7 @@ mod tests {
     #[test]
     fn weights_that_overflow_in_the_last_batch_are_no_result() {
         let data = Data::blobs(16);
-        let sgd = Optimizer::Sgd(Sgd { learning_rate: 1e39, ..Sgd::default() });
-        let task = classifier(sgd, 16, 1);
+        let task = classifier(sgd(1e39), 16, 1);
         let state = initial_state(&task).unwrap();
         let rows = data.rows(&task);
         let error = train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap_err();
@@ -344,7 +370,7 @@ mod tests {
     #[test]
     fn a_stop_takes_effect_after_one_batch() {
         let data = Data::blobs(64);
-        let task = classifier(adam(), 16, 1);
+        let task = classifier(adam(0.01), 16, 1);
         let state = initial_state(&task).unwrap();
         let rows = data.rows(&task);
         let mut stop = |rows_done: u64, _: &Score| {
@@ -359,7 +385,7 @@ mod tests {
     /// One step by hand: softmax regression from zero weights on two rows.
     #[test]
     fn one_step_of_softmax_regression_is_the_one_by_hand() {
-        let task = softmax_regression(Optimizer::Sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }));
+        let task = softmax_regression(sgd(1.0));
         let inputs: Vec<f32> = vec![1.0, 2.0, 3.0, -1.0];
         let rows = Rows::new(
             &task,

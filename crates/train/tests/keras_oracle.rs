@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 use arrowhop_network::NetworkSpec;
 use arrowhop_train::{
-    InputChunks, Inputs, Rows, State, TargetChunks, Task, Visit, predict, train_visit,
+    InputChunks, Inputs, Rows, State, TargetChunks, Task, Visit, evaluate, predict, train_visit,
 };
-use arrowhop_types::{
-    Adam, Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, RmsProp, Score, Sgd, ShardId,
-    Target,
-};
+use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
+use arrowhop_types::{Dtype, InputSpec, Loss, ModelConfig, ModelId, Score, ShardId, Target};
 use serde_json::Value;
 
 fn fixtures() -> Option<PathBuf> {
@@ -104,7 +102,7 @@ fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
     let y = floats(&trace["y"]["data"]);
     let width = spec.outputs();
     let batch = u32::try_from(y.len() / width).unwrap();
-    let sgd = Optimizer::Sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
+    let sgd = Optimizer::named("sgd", Semantics::Current).unwrap().at_rate(0.1);
     let target = match loss {
         Loss::CategoricalCrossentropy => {
             Target::Classes((0..width).map(|class| class.to_string()).collect())
@@ -173,37 +171,99 @@ fn twelve_steps_of_each_optimizer_are_keras_s() {
     let Some(folder) = fixtures() else { return };
     let oracle = read_json(&folder.join("keras_oracle/optimizers_iris.json"));
     let (inputs, labels) = iris(&folder, &oracle["rows_index"]);
-    let mut checked = 0;
-    for run in oracle["runs"].as_array().unwrap() {
+    let runs = oracle["runs"].as_array().unwrap();
+    for run in runs {
         let text = run["optimizer"].as_str().unwrap();
-        let Some(optimizer) = optimizer(text).filter(|_| run["api"] == "legacy") else { continue };
-        let spec = NetworkSpec::parse(&oracle["model"].to_string()).unwrap();
-        let target =
-            Target::Classes(vec!["setosa".into(), "versicolor".into(), "virginica".into()]);
-        let task = task(spec, optimizer, Loss::CategoricalCrossentropy, target, 8);
+        let semantics = match run["api"].as_str().unwrap() {
+            "legacy" => Semantics::Legacy,
+            _ => Semantics::Current,
+        };
+        let optimizer = optimizer(text, semantics);
+        let what = optimizer.to_string();
+        let task = iris_task(&oracle, optimizer, 8);
         let mut state = state_with(&task, arrays(&oracle["initial_weights"]));
         for (step, expected) in (0_u32..).zip(floats(&run["loss_per_step"])) {
             let batch = step as usize % (labels.len() / 8);
-            let rows = Rows::new(
-                &task,
-                InputChunks::F32(vec![&inputs[batch * 32..][..32]]),
-                TargetChunks::Classes(vec![&labels[batch * 8..][..8]]),
-            )
-            .unwrap();
+            let rows = rows(&task, &inputs[batch * 32..][..32], &labels[batch * 8..][..8]);
             let visit = Visit { epoch: step, shard: ShardId(0) };
             let trained = train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
             let found = trained.score.loss().unwrap().to_string().parse().unwrap();
-            assert_near(&format!("{text}: loss {step}"), &[found], &[expected], 1e-5);
+            assert_near(&format!("{what}: loss {step}"), &[found], &[expected], 1e-6);
             state = trained.state;
         }
         let weights = State::decode(&task, &state).unwrap().weights;
-        for (i, (found, expected)) in weights.iter().zip(arrays(&run["final_weights"])).enumerate()
-        {
-            assert_near(&format!("{text}: weight {i}"), found, &expected, 1e-5);
-        }
-        checked += 1;
+        assert_weights(&what, &weights, &arrays(&run["final_weights"]), 1e-6);
     }
-    assert_eq!(checked, 14, "SGD 5, RMSprop 4, Adam 5");
+    assert_eq!(runs.len(), 35);
+}
+
+/// Three epochs of `fit` in batches of 20, `evaluate` on every row, and `predict`.
+#[test]
+fn fit_evaluate_and_predict_are_keras_s() {
+    let Some(folder) = fixtures() else { return };
+    let oracle = read_json(&folder.join("keras_oracle/optimizers_iris.json"));
+    let fit = &oracle["fit_path"];
+    let (inputs, labels) = iris(&folder, &oracle["rows_index"]);
+    let task = iris_task(&oracle, optimizer("Adam(lr=0.01)", Semantics::Legacy), 20);
+    let mut state = state_with(&task, arrays(&oracle["initial_weights"]));
+    for epoch in 0..3 {
+        let mut score = Score::default();
+        for (inputs, labels) in inputs.chunks(80).zip(labels.chunks(20)) {
+            // A visit for each batch, as a visit has an order of its own.
+            let visit = Visit { epoch, shard: ShardId(0) };
+            let trained =
+                train_visit(&task, &state, visit, &rows(&task, inputs, labels), &mut keep_on);
+            let trained = trained.unwrap();
+            score.add(&trained.score);
+            state = trained.state;
+        }
+        let history = &fit["history"];
+        let expected =
+            [&history["loss"], &history["accuracy"]].map(|list| floats(list)[epoch as usize]);
+        assert_near(&format!("epoch {epoch}"), &loss_and_accuracy(&score), &expected, 1e-6);
+    }
+    let weights = State::decode(&task, &state).unwrap().weights;
+    assert_weights("fit", &weights, &arrays(&fit["final_weights"]), 1e-6);
+
+    let all = Value::from((0_u64..150).collect::<Vec<_>>());
+    let (inputs, labels) = iris(&folder, &all);
+    let score = evaluate(&task, &state, &rows(&task, &inputs, &labels), &mut keep_on).unwrap();
+    let expected = floats(&fit["evaluate_all_150_rows_batch32"]);
+    assert_near("evaluate", &loss_and_accuracy(&score), &expected, 1e-6);
+    let mut predicted = Vec::new();
+    let first = Inputs::new(&task, InputChunks::F32(vec![&inputs[..20]])).unwrap();
+    predict(&task, &state, &first, &mut |batch| {
+        predicted.extend_from_slice(batch);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_near("predict", &predicted, &floats(&fit["predict_first5"]["data"]), 1e-6);
+}
+
+fn rows<'a>(task: &Task, inputs: &'a [f32], labels: &'a [i32]) -> Rows<'a> {
+    let targets = TargetChunks::Classes(vec![labels]);
+    Rows::new(task, InputChunks::F32(vec![inputs]), targets).unwrap()
+}
+
+fn loss_and_accuracy(score: &Score) -> [f32; 2] {
+    [score.loss(), score.accuracy()].map(|value| value.unwrap().to_string().parse().unwrap())
+}
+
+/// Within so much of the largest weight.
+fn assert_weights(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
+    let largest = expected.iter().flatten().fold(0_f32, |largest, value| largest.max(value.abs()));
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    let worst = pairs.fold(0_f32, |worst, (found, expected)| worst.max((found - expected).abs()));
+    let sizes = |arrays: &[Vec<f32>]| arrays.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(sizes(found), sizes(expected), "{what}");
+    assert!(worst <= tolerance * largest, "{what}: {worst} of {largest}");
+}
+
+/// The oracle's network with this optimizer.
+fn iris_task(oracle: &Value, optimizer: Optimizer, batch_rows: u32) -> Task {
+    let spec = NetworkSpec::parse(&oracle["model"].to_string()).unwrap();
+    let target = Target::Classes(vec!["setosa".into(), "versicolor".into(), "virginica".into()]);
+    task(spec, optimizer, Loss::CategoricalCrossentropy, target, batch_rows)
 }
 
 /// The chosen rows of the table: four lengths each, and the class.
@@ -223,39 +283,18 @@ fn iris(folder: &Path, rows: &Value) -> (Vec<f32>, Vec<i32>) {
     (inputs, labels)
 }
 
-/// `Adam(lr=0.01,amsgrad=True)` and the like; `None` for the optimizers that are not ours.
-fn optimizer(text: &str) -> Option<Optimizer> {
-    let (name, arguments) = text.strip_suffix(')')?.split_once('(')?;
-    let value = |key: &str| {
-        let mut pairs = arguments.split(',').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
-    };
-    let number = |key: &str, default: f64| value(key).map_or(default, |text| text.parse().unwrap());
-    let flag = |key: &str| value(key) == Some("True");
-    let decay = number("decay", 0.0);
-    Some(match name {
-        "SGD" => Optimizer::Sgd(Sgd {
-            learning_rate: number("lr", 0.01),
-            momentum: number("momentum", 0.0),
-            nesterov: flag("nesterov"),
-            decay,
-        }),
-        "RMSprop" => Optimizer::RmsProp(RmsProp {
-            learning_rate: number("lr", 0.001),
-            rho: number("rho", 0.9),
-            momentum: number("momentum", 0.0),
-            epsilon: number("epsilon", 1e-7),
-            centered: flag("centered"),
-            decay,
-        }),
-        "Adam" => Optimizer::Adam(Adam {
-            learning_rate: number("lr", 0.001),
-            beta_1: number("beta_1", 0.9),
-            beta_2: number("beta_2", 0.999),
-            epsilon: number("epsilon", 1e-7),
-            amsgrad: flag("amsgrad"),
-            decay,
-        }),
-        _ => return None,
-    })
+/// `Adam(lr=0.01,amsgrad=True)` and the like.
+fn optimizer(text: &str, semantics: Semantics) -> Optimizer {
+    let (name, arguments) = text.strip_suffix(')').unwrap().split_once('(').unwrap();
+    let values =
+        arguments.split(',').filter_map(|pair| pair.split_once('=')).map(|(name, value)| {
+            let name = if name == "lr" { "learning_rate" } else { name };
+            let value = match value {
+                "True" => ParameterValue::Flag(true),
+                number => ParameterValue::Number(number.parse().unwrap()),
+            };
+            (name, value)
+        });
+    let values: Vec<_> = values.collect();
+    Optimizer::named(name, semantics).unwrap().with(&values).unwrap()
 }

@@ -6,6 +6,7 @@ mod data;
 mod error;
 mod id;
 mod live;
+pub mod optimizer;
 mod record;
 mod spec;
 pub mod stream;
@@ -17,12 +18,13 @@ pub use id::{
     DataSetId, Digest, InvalidDigest, ModelId, RunId, SegmentId, ShardId, SlotId, Version, VisitId,
 };
 pub use live::{LiveModel, LiveRun};
+pub use optimizer::Optimizer;
 pub use record::{
     EpochRecord, ModelRecord, ModelStatus, RunRecord, RunStatus, Score, VisitKind, VisitRecord,
     VisitTiming,
 };
 pub use spec::{
-    Adam, Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective,
-    Optimizer, RmsProp, RunSpec, Sgd, TrainMetrics, VisitOrder,
+    Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective, RunSpec,
+    TrainMetrics, VisitOrder,
 };
 pub use time::Timestamp;

@@ -1,6 +1,6 @@
 //! What is asked for: a run and the model configurations in it.
 
-use crate::{DataSet, ModelId, RunId, ShardId};
+use crate::{DataSet, ModelId, Optimizer, RunId, ShardId};
 
 /// A network's definition, as the user brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,64 +9,6 @@ pub struct Architecture {
     pub name: String,
     /// The text of `model.to_json()`.
     pub keras_json: String,
-}
-
-/// Stochastic gradient descent. Formulas: Keras; see `arrowhop_train::optimizer`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sgd {
-    /// Step size.
-    pub learning_rate: f64,
-    /// Momentum μ in `[0, 1)`.
-    pub momentum: f64,
-    /// Nesterov's look-ahead.
-    pub nesterov: bool,
-    /// The rate at step t (from 1) is `learning_rate / (1 + decay · (t − 1))`.
-    pub decay: f64,
-}
-
-/// RMSprop.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RmsProp {
-    /// Step size.
-    pub learning_rate: f64,
-    /// Decay ρ of the mean square.
-    pub rho: f64,
-    /// Momentum μ in `[0, 1)`.
-    pub momentum: f64,
-    /// Added to the root.
-    pub epsilon: f64,
-    /// Subtract the squared mean gradient.
-    pub centered: bool,
-    /// As in [`Sgd`].
-    pub decay: f64,
-}
-
-/// Adam.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Adam {
-    /// Step size.
-    pub learning_rate: f64,
-    /// Decay of the first moment.
-    pub beta_1: f64,
-    /// Decay of the second moment.
-    pub beta_2: f64,
-    /// Added to the root, outside the bias correction.
-    pub epsilon: f64,
-    /// Use the largest second moment so far.
-    pub amsgrad: bool,
-    /// As in [`Sgd`].
-    pub decay: f64,
-}
-
-/// An optimizer with its parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Optimizer {
-    /// Stochastic gradient descent.
-    Sgd(Sgd),
-    /// RMSprop.
-    RmsProp(RmsProp),
-    /// Adam.
-    Adam(Adam),
 }
 
 /// What is minimised.
@@ -211,60 +153,6 @@ impl RunSpec {
     pub fn evaluates(&self) -> bool {
         self.train_metrics == TrainMetrics::Evaluate
             || self.data.shards.iter().any(|shard| shard.validation_rows > 0)
-    }
-}
-
-impl Optimizer {
-    /// Keras's name of it, in lower case.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Sgd(_) => "sgd",
-            Self::RmsProp(_) => "rmsprop",
-            Self::Adam(_) => "adam",
-        }
-    }
-
-    /// Its step size.
-    #[must_use]
-    pub fn learning_rate(&self) -> f64 {
-        match self {
-            Self::Sgd(sgd) => sgd.learning_rate,
-            Self::RmsProp(rms_prop) => rms_prop.learning_rate,
-            Self::Adam(adam) => adam.learning_rate,
-        }
-    }
-}
-
-impl Default for Sgd {
-    fn default() -> Self {
-        Self { learning_rate: 0.01, momentum: 0.0, nesterov: false, decay: 0.0 }
-    }
-}
-
-impl Default for RmsProp {
-    fn default() -> Self {
-        Self {
-            learning_rate: 0.001,
-            rho: 0.9,
-            momentum: 0.0,
-            epsilon: 1e-7,
-            centered: false,
-            decay: 0.0,
-        }
-    }
-}
-
-impl Default for Adam {
-    fn default() -> Self {
-        Self {
-            learning_rate: 0.001,
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-7,
-            amsgrad: false,
-            decay: 0.0,
-        }
     }
 }
 

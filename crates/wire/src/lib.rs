@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod fact;
 mod live;
+mod optimizer;
 mod record;
 mod run;
 pub mod status;
@@ -23,4 +24,4 @@ pub use convert::WireError;
 pub use fact::{Fact, VisitOutcome, VisitReport};
 
 /// Version of the control protocol. Peers of another version are refused by name.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;

@@ -1,8 +1,8 @@
 //! A run's specification, there and back.
 
 use arrowhop_types::{
-    Adam, Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective,
-    Optimizer, RmsProp, RunId, RunSpec, Sgd, ShardId, TrainMetrics, VisitOrder,
+    Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective, RunId,
+    RunSpec, ShardId, TrainMetrics, VisitOrder,
 };
 
 use crate::WireError;
@@ -189,70 +189,6 @@ impl TryFrom<proto::ModelConfig> for ModelConfig {
             },
             batch_rows: config.batch_rows,
             passes: config.passes,
-        })
-    }
-}
-
-impl From<Optimizer> for proto::Optimizer {
-    fn from(optimizer: Optimizer) -> Self {
-        use proto::optimizer::Kind;
-        Self {
-            kind: Some(match optimizer {
-                Optimizer::Sgd(sgd) => Kind::Sgd(proto::Sgd {
-                    learning_rate: sgd.learning_rate,
-                    momentum: sgd.momentum,
-                    nesterov: sgd.nesterov,
-                    decay: sgd.decay,
-                }),
-                Optimizer::RmsProp(rms_prop) => Kind::RmsProp(proto::RmsProp {
-                    learning_rate: rms_prop.learning_rate,
-                    rho: rms_prop.rho,
-                    momentum: rms_prop.momentum,
-                    epsilon: rms_prop.epsilon,
-                    centered: rms_prop.centered,
-                    decay: rms_prop.decay,
-                }),
-                Optimizer::Adam(adam) => Kind::Adam(proto::Adam {
-                    learning_rate: adam.learning_rate,
-                    beta_1: adam.beta_1,
-                    beta_2: adam.beta_2,
-                    epsilon: adam.epsilon,
-                    amsgrad: adam.amsgrad,
-                    decay: adam.decay,
-                }),
-            }),
-        }
-    }
-}
-
-impl TryFrom<proto::Optimizer> for Optimizer {
-    type Error = WireError;
-
-    fn try_from(optimizer: proto::Optimizer) -> Result<Self, WireError> {
-        use proto::optimizer::Kind;
-        Ok(match present(optimizer.kind, "optimizer.kind")? {
-            Kind::Sgd(sgd) => Self::Sgd(Sgd {
-                learning_rate: sgd.learning_rate,
-                momentum: sgd.momentum,
-                nesterov: sgd.nesterov,
-                decay: sgd.decay,
-            }),
-            Kind::RmsProp(rms_prop) => Self::RmsProp(RmsProp {
-                learning_rate: rms_prop.learning_rate,
-                rho: rms_prop.rho,
-                momentum: rms_prop.momentum,
-                epsilon: rms_prop.epsilon,
-                centered: rms_prop.centered,
-                decay: rms_prop.decay,
-            }),
-            Kind::Adam(adam) => Self::Adam(Adam {
-                learning_rate: adam.learning_rate,
-                beta_1: adam.beta_1,
-                beta_2: adam.beta_2,
-                epsilon: adam.epsilon,
-                amsgrad: adam.amsgrad,
-                decay: adam.decay,
-            }),
         })
     }
 }

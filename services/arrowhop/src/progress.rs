@@ -9,8 +9,6 @@ use arrowhop_types::{
 use console::{Term, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::report::optimizer_text;
-
 /// More models than this share one line.
 const LINES_MAX: usize = 40;
 
@@ -32,7 +30,7 @@ struct Lines {
 impl Display {
     pub(crate) fn new(spec: &RunSpec) -> Self {
         let name = |(model, config): (ModelId, &arrowhop_types::ModelConfig)| {
-            let optimizer = optimizer_text(&config.optimizer);
+            let optimizer = &config.optimizer;
             let name = format!("{} {optimizer} batch {}", config.architecture, config.batch_rows);
             (model, name)
         };

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use arrowhop_catalog::RunSummary;
+use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
-    Direction, EpochRecord, Metric, ModelConfig, ModelRecord, ModelStatus, Optimizer, Part,
-    RunRecord, RunStatus, Target,
+    Direction, EpochRecord, Metric, ModelConfig, ModelRecord, ModelStatus, Part, RunRecord,
+    RunStatus, Target,
 };
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
@@ -55,50 +56,6 @@ pub(crate) fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) 
     table
 }
 
-/// The optimizer's parameters, by Keras's names.
-pub(crate) fn parameters(optimizer: &Optimizer) -> Vec<(&'static str, Value)> {
-    match optimizer {
-        Optimizer::Sgd(sgd) => vec![
-            ("learning_rate", json!(sgd.learning_rate)),
-            ("momentum", json!(sgd.momentum)),
-            ("nesterov", json!(sgd.nesterov)),
-            ("decay", json!(sgd.decay)),
-        ],
-        Optimizer::RmsProp(rms_prop) => vec![
-            ("learning_rate", json!(rms_prop.learning_rate)),
-            ("rho", json!(rms_prop.rho)),
-            ("momentum", json!(rms_prop.momentum)),
-            ("epsilon", json!(rms_prop.epsilon)),
-            ("centered", json!(rms_prop.centered)),
-            ("decay", json!(rms_prop.decay)),
-        ],
-        Optimizer::Adam(adam) => vec![
-            ("learning_rate", json!(adam.learning_rate)),
-            ("beta_1", json!(adam.beta_1)),
-            ("beta_2", json!(adam.beta_2)),
-            ("epsilon", json!(adam.epsilon)),
-            ("amsgrad", json!(adam.amsgrad)),
-            ("decay", json!(adam.decay)),
-        ],
-    }
-}
-
-/// An optimizer in a few characters: its name, its rate, and what is not the default.
-pub(crate) fn optimizer_text(optimizer: &Optimizer) -> String {
-    let default = match optimizer {
-        Optimizer::Sgd(_) => Optimizer::Sgd(arrowhop_types::Sgd::default()),
-        Optimizer::RmsProp(_) => Optimizer::RmsProp(arrowhop_types::RmsProp::default()),
-        Optimizer::Adam(_) => Optimizer::Adam(arrowhop_types::Adam::default()),
-    };
-    let mut text = format!("{} {}", optimizer.name(), optimizer.learning_rate());
-    for ((name, value), (_, usual)) in parameters(optimizer).iter().zip(parameters(&default)) {
-        if *name != "learning_rate" && *value != usual {
-            text.push_str(&format!(" {name} {value}"));
-        }
-    }
-    text
-}
-
 fn leaderboard_text(record: &RunRecord) -> String {
     let spec = &record.spec;
     let header = [
@@ -123,7 +80,7 @@ fn leaderboard_text(record: &RunRecord) -> String {
         let mut row = vec![
             model.model.to_string(),
             model.config.architecture.clone(),
-            optimizer_text(&model.config.optimizer),
+            model.config.optimizer.to_string(),
             model.config.batch_rows.to_string(),
             format!("{}/{}", model.epochs.len(), spec.epochs),
         ];
@@ -241,18 +198,37 @@ fn insert_metrics(object: &mut Map<String, Value>, epoch: Option<&EpochRecord>) 
 }
 
 fn config_json(config: &ModelConfig) -> Value {
-    let mut optimizer = Map::new();
-    optimizer.insert("name".into(), config.optimizer.name().into());
-    for (name, value) in parameters(&config.optimizer) {
-        optimizer.insert(name.into(), value);
-    }
     json!({
         "architecture": config.architecture,
-        "optimizer": optimizer,
+        "optimizer": optimizer_json(&config.optimizer),
         "loss": config.loss.name(),
         "batch_size": config.batch_rows,
         "passes": config.passes,
     })
+}
+
+/// What is set, by Keras's names; a schedule is an object of its own, as in experiments.
+fn optimizer_json(optimizer: &Optimizer) -> Value {
+    let mut object = json!({
+        "name": optimizer.name(),
+        "legacy": optimizer.semantics == Semantics::Legacy,
+    });
+    if let Some(schedule) = optimizer.learning_rate.schedule() {
+        object["learning_rate"] = json!({ "schedule": schedule });
+    }
+    for parameter in optimizer.parameters() {
+        let value = match parameter.value {
+            None => continue,
+            Some(ParameterValue::Number(number)) => json!(number),
+            Some(ParameterValue::Flag(flag)) => json!(flag),
+            Some(ParameterValue::Numbers(numbers)) => json!(numbers),
+        };
+        match parameter.name.strip_prefix("learning_rate.") {
+            Some(name) => object["learning_rate"][name] = value,
+            None => object[parameter.name] = value,
+        }
+    }
+    object
 }
 
 fn leaderboard_csv(record: &RunRecord) -> String {
@@ -270,7 +246,7 @@ fn leaderboard_csv(record: &RunRecord) -> String {
             model.model.to_string(),
             csv_field(&config.architecture),
             config.optimizer.name().to_owned(),
-            config.optimizer.learning_rate().to_string(),
+            config.optimizer.learning_rate.initial().to_string(),
             config.loss.name().to_owned(),
             config.batch_rows.to_string(),
             config.passes.to_string(),

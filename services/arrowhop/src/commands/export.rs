@@ -26,7 +26,8 @@ pub(super) fn export(options: &Export) -> anyhow::Result<Exit> {
 /// The model's weights in each format, and `architecture.json`.
 fn weights(which: &Which, formats: &[Format], to: &Path) -> anyhow::Result<Exit> {
     let trained = Trained::open(which)?;
-    let state = State::decode(&trained.task, &trained.state)?;
+    let mut state = State::decode(&trained.task, &trained.state)?;
+    state.use_averages(&trained.task);
     let spec = trained.task.network();
     let (arrays, keras_json) = (arrays(spec), spec.keras_json());
     let network = Network { keras_json, arrays: &arrays };

@@ -3,6 +3,7 @@
 
 mod data;
 mod fields;
+mod optimizer;
 mod search;
 
 use std::path::{Path, PathBuf};

@@ -1,14 +1,13 @@
 //! The `[search]` section.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arrowhop_search::{Axis, OptimizerKind, OptimizerSpace, Space};
+use arrowhop_search::{CompileSpace, FitSpace, Space};
 use arrowhop_types::{Loss, Problems};
-use toml::{Table, Value};
+use toml::Table;
 
-use super::fields::{Fields, list, number, shown};
-use super::{Method, Search};
+use super::fields::Fields;
+use super::{Method, Search, optimizer};
 
 pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Search> {
     let Some(table) = table else {
@@ -39,23 +38,27 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         fields.wrong("optimizer", "is needed: at least one [[search.optimizer]]");
     }
     fields.finish();
-    let losses = losses.map_or_else(
+    let losses: Vec<_> = losses.map_or_else(
         || vec![Loss::CategoricalCrossentropy],
         |names| names.iter().filter_map(|name| loss(name, problems)).collect(),
     );
-    let optimizers = optimizers
+    let compiles = optimizers
         .unwrap_or_default()
         .into_iter()
         .enumerate()
-        .filter_map(|(i, table)| optimizer(i, table, problems))
+        .filter_map(|(i, table)| {
+            let optimizer = optimizer::read(i, table, problems)?;
+            Some(CompileSpace { optimizer, losses: losses.clone() })
+        })
         .collect();
     let networks: Vec<_> = networks?.into_iter().map(PathBuf::from).collect();
     let space = Space {
         architectures: network_names(&networks, problems),
-        optimizers,
-        losses,
-        batch_rows: batch_rows.unwrap_or_else(|| vec![32]),
-        passes: passes.unwrap_or_else(|| vec![1]),
+        compiles,
+        fits: vec![FitSpace {
+            batch_rows: batch_rows.unwrap_or_else(|| vec![32]),
+            passes: passes.unwrap_or_else(|| vec![1]),
+        }],
     };
     let count = |count: u64| u32::try_from(count).expect("at most 10,000");
     Some(Search {
@@ -90,57 +93,4 @@ fn loss(name: &str, problems: &mut Problems) -> Option<Loss> {
             None
         }
     }
-}
-
-fn optimizer(i: usize, table: Table, problems: &mut Problems) -> Option<OptimizerSpace> {
-    let path = format!("search.optimizer[{i}]");
-    let mut fields = Fields::new(table, &path, problems);
-    let name = fields.text("name").map(|name| name.to_lowercase());
-    let kind = match name.as_deref() {
-        Some("sgd") => Some(OptimizerKind::Sgd),
-        Some("rmsprop") => Some(OptimizerKind::RmsProp),
-        Some("adam") => Some(OptimizerKind::Adam),
-        Some(other) => {
-            fields.wrong("name", format!("{other:?} is not known; known: sgd, rmsprop, adam"));
-            None
-        }
-        None => {
-            fields.wrong("name", "is needed: sgd, rmsprop or adam");
-            None
-        }
-    };
-    let mut parameters = BTreeMap::new();
-    for (key, value) in fields.rest() {
-        match axis(&value) {
-            Some(axis) => {
-                parameters.insert(key, axis);
-            }
-            None => problems.push(
-                format!("{path}.{key}"),
-                format!(
-                    "{} is neither a number, a list of numbers nor {{ low, high, log }}",
-                    shown(&value)
-                ),
-            ),
-        }
-    }
-    Some(OptimizerSpace { kind: kind?, parameters })
-}
-
-/// A number, a flag, a list of them, or a range `{ low = 1e-4, high = 1e-2, log = true }`.
-fn axis(value: &Value) -> Option<Axis> {
-    let scalar = |value: &Value| {
-        number(value).or_else(|| value.as_bool().map(|flag| if flag { 1.0 } else { 0.0 }))
-    };
-    if let Some(one) = scalar(value) {
-        return Some(Axis::Values(vec![one]));
-    }
-    if let Some(values) = list(value, scalar) {
-        return Some(Axis::Values(values));
-    }
-    let range = value.as_table()?;
-    let known = range.keys().all(|key| ["low", "high", "log"].contains(&key.as_str()));
-    let (low, high) = (number(range.get("low")?)?, number(range.get("high")?)?);
-    let log = range.get("log").map_or(Some(false), Value::as_bool)?;
-    known.then_some(if log { Axis::LogUniform { low, high } } else { Axis::Uniform { low, high } })
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use arrowhop_catalog::{Catalog, Checkpoint};
+use arrowhop_types::optimizer::{Optimizer, Semantics};
 use arrowhop_types::{
-    Adam, Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec,
-    Loss, Metric, ModelConfig, ModelId, ModelStatus, Objective, Optimizer, RunId, RunSpec,
-    RunStatus, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics,
-    VisitKind, VisitOrder, VisitTiming,
+    Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, Loss,
+    Metric, ModelConfig, ModelId, ModelStatus, Objective, RunId, RunSpec, RunStatus, Score,
+    SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics, VisitKind, VisitOrder,
+    VisitTiming,
 };
 use arrowhop_wire::{Command, Fact, StartVisit, VisitOutcome, VisitReport};
 
@@ -32,7 +33,7 @@ struct World {
 fn spec() -> RunSpec {
     let config = ModelConfig {
         architecture: "iris".to_owned(),
-        optimizer: Optimizer::Adam(Adam::default()),
+        optimizer: Optimizer::named("adam", Semantics::Current).unwrap(),
         loss: Loss::CategoricalCrossentropy,
         batch_rows: 8,
         passes: 1,

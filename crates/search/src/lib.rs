@@ -27,6 +27,7 @@
 //! ```
 
 mod grid;
+pub mod madlib;
 mod random;
 mod space;
 

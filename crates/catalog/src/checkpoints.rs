@@ -77,8 +77,9 @@ impl Catalog {
         })
     }
 
-    /// Forgets a model's checkpoints below a version that is itself in the model store. Returns
-    /// their files, below the state directory, which may then be removed.
+    /// Forgets a model's checkpoints below a version that is itself in the model store, but for a
+    /// version 0, without which the model could not be made again. Returns their files, below the
+    /// state directory, which may then be removed.
     ///
     /// # Errors
     /// [`CatalogError::NoSuchRun`], [`CatalogError::NoSuchModel`].
@@ -92,7 +93,8 @@ impl Catalog {
             models::version(transaction, run, model)?;
             let forgotten = transaction
                 .prepare_cached(
-                    "DELETE FROM checkpoints WHERE run = ?1 AND model = ?2 AND version < ?3
+                    "DELETE FROM checkpoints WHERE run = ?1 AND model = ?2
+                         AND version > 0 AND version < ?3
                          AND EXISTS (SELECT 1 FROM checkpoints
                                      WHERE run = ?1 AND model = ?2 AND version = ?3)
                      RETURNING path",
@@ -126,6 +128,21 @@ pub(crate) fn latest(
         })
         .optional()?;
     Ok(latest)
+}
+
+/// The digest of a version 0 that was given.
+pub(crate) fn initial(
+    transaction: &Transaction<'_>,
+    run: RunId,
+    model: ModelId,
+) -> Result<Option<Digest>, Fault> {
+    let digest = transaction
+        .prepare_cached(
+            "SELECT digest FROM checkpoints WHERE run = ?1 AND model = ?2 AND version = 0",
+        )?
+        .query_row(params![run.0, model.0], |row| row::digest(row, "digest"))
+        .optional()?;
+    Ok(digest)
 }
 
 /// The digest of a version that the hop log has committed; `None` for version 0.
@@ -176,6 +193,10 @@ mod tests {
         let models = ledger.catalog.run(ledger.run).unwrap().models;
         assert_eq!(models[0].checkpoint, Some((second.version, second.digest)));
         assert_eq!(models[1].checkpoint, None);
+        assert_eq!((models[0].initial, models[1].initial), (Some(fresh.digest), None));
+        let forgotten = ledger.catalog.forget_checkpoints(ledger.run, MODEL, Version(2)).unwrap();
+        assert_eq!(forgotten, [first.path], "version 0 is kept");
+        assert_eq!(ledger.catalog.run(ledger.run).unwrap().models[0].initial, models[0].initial);
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub(crate) fn read(
                 status: select.query_row(key, status)?,
                 epochs: select_epochs.query_map(key, epoch_record)?.collect::<Result<_, _>>()?,
                 checkpoint: latest.map(|checkpoint| (checkpoint.version, checkpoint.digest)),
+                initial: checkpoints::initial(transaction, run, model)?,
             })
         })
         .collect()

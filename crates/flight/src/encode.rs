@@ -77,6 +77,15 @@ impl EncodedBatch {
         body.into()
     }
 
+    /// The message, its body in one piece.
+    pub(crate) fn into_message(self) -> FlightData {
+        FlightData {
+            data_body: bytes_of(self.contiguous_body()),
+            data_header: self.header.into(),
+            ..FlightData::default()
+        }
+    }
+
     /// The message as it goes over the wire. Large pieces are not copied.
     pub(crate) fn into_frames(self) -> Vec<Bytes> {
         let mut small = BytesMut::from(&*head(&self.header, self.body_bytes()));

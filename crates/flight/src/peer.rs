@@ -14,12 +14,12 @@ use arrowhop_wire::tickets::{
     DataSetName, DropDataSet, ModelTicket, PartPath, PutReceipt, ShardHeader, ShardTicket,
     StoreStatus, StoredShard, Ticket,
 };
-use futures::{Stream, TryStreamExt, future, stream};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::columns::{body_bytes_max, check_batch};
-use crate::encode::{Encoder, bytes_of, schema_header};
+use crate::encode::{Encoder, schema_header};
 use crate::server::{DROP_DATA_SET, STATUS};
 use crate::state::{StateBytes, StateReceiver};
 use crate::{
@@ -124,6 +124,19 @@ impl FlightPeer {
         .await
     }
 
+    /// Puts a state into the peer's model store, under its digest.
+    ///
+    /// # Errors
+    /// What the peer answers: nothing of the state is then kept there.
+    pub async fn put_state(&self, state: StateBytes, limit: Duration) -> Result<(), FlightError> {
+        let upload = stream::iter(state.upload()).boxed();
+        let mut client = self.client.clone();
+        let results = within("put a model's state", limit, async {
+            client.do_put(upload).await?.into_inner().try_collect::<Vec<_>>().await
+        });
+        results.await.map(drop)
+    }
+
     /// The parts of data sets that the peer has, or of the one named.
     ///
     /// # Errors
@@ -222,12 +235,7 @@ fn upload(
     };
     let mut encoder = Encoder::new(schema)?;
     let batches = batches.into_iter().map(move |batch| {
-        let encoded = encoder.encode(&batch).expect("a batch that was checked can be encoded");
-        FlightData {
-            data_body: bytes_of(encoded.contiguous_body()),
-            data_header: encoded.header.into(),
-            ..FlightData::default()
-        }
+        encoder.encode(&batch).expect("a batch that was checked can be encoded").into_message()
     });
     Ok(stream::iter(std::iter::once(first).chain(batches)))
 }

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::front::FlightFront;
 use crate::info::{by_part, find, flight_info, is_named};
+use crate::state::{OFFERED, STATE_PATH, StateReceiver};
 use crate::{
     CachedShard, FlightError, LocatedShard, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits,
     ShardStore,
@@ -63,15 +64,44 @@ impl FlightServer {
         find(descriptor, self.shards.locate().await?)
     }
 
-    /// Receives one shard. Whatever goes wrong, nothing of it stays.
+    /// Receives a shard or a state: the first message's descriptor tells which.
     async fn receive(
         &self,
         mut stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
     ) -> Result<PutReceipt, FlightError> {
-        let absent = || Problems::one("descriptor.cmd", "lacks a shard header; see tickets.proto");
-        let first = stream.next().await.ok_or_else(absent)?;
-        let first = first.map_err(|status| FlightError::Peer { action: "receive", status })?;
-        let descriptor = first.flight_descriptor.as_ref().ok_or_else(absent)?;
+        let first = stream.next().await.ok_or_else(no_header)?;
+        let first = first.map_err(received)?;
+        let descriptor = first.flight_descriptor.as_ref().ok_or_else(no_header)?;
+        if descriptor.path == [STATE_PATH] {
+            self.receive_state(first, stream).await
+        } else {
+            self.receive_shard(first, stream).await
+        }
+    }
+
+    /// Receives one state, of at most as many bytes as the store takes.
+    async fn receive_state(
+        &self,
+        first: FlightData,
+        mut stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+    ) -> Result<PutReceipt, FlightError> {
+        let mut state = StateReceiver::new(&first, OFFERED, self.models.put_bytes_max())?;
+        while let Some(message) = stream.next().await {
+            state.push(&message.map_err(received)?)?;
+        }
+        let state = state.finish()?;
+        let receipt = PutReceipt { rows: 0, bytes: state.bytes.len() as u64 };
+        self.models.put(state).await?;
+        Ok(receipt)
+    }
+
+    /// Receives one shard. Whatever goes wrong, nothing of it stays.
+    async fn receive_shard(
+        &self,
+        first: FlightData,
+        stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+    ) -> Result<PutReceipt, FlightError> {
+        let descriptor = first.flight_descriptor.as_ref().ok_or_else(no_header)?;
         let header = ShardHeader::try_from(&*descriptor.cmd)?;
         let mut reservation = self.shards.reserve(&header).await?;
         let limits = ReceiveLimits { bytes: header.bytes, rows: Some(header.rows) };
@@ -218,6 +248,14 @@ impl fmt::Debug for FlightServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlightServer").field("location", &self.location).finish_non_exhaustive()
     }
+}
+
+fn no_header() -> Problems {
+    Problems::one("descriptor.cmd", "lacks a shard header; see tickets.proto")
+}
+
+fn received(status: Status) -> FlightError {
+    FlightError::Peer { action: "receive", status }
 }
 
 /// The data set that a criterion names.

@@ -13,14 +13,21 @@ use arrow::array::LargeBinaryArray;
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use arrow_flight::FlightData;
-use arrowhop_types::{Digest, Problems};
+use arrow_flight::{FlightData, FlightDescriptor};
+use arrowhop_types::{Digest, ModelId, Problems, RunId, Version};
 use arrowhop_wire::tickets::ModelTicket;
 use bytes::Bytes;
 
 use crate::FlightError;
 use crate::decode::{decode_parts, decode_schema};
-use crate::encode::{Encoder, head, schema_header};
+use crate::encode::{EncodedBatch, Encoder, head, schema_header};
+
+/// What announces a state that is put, instead of one that was asked for: no run has number 0.
+pub(crate) const OFFERED: ModelTicket =
+    ModelTicket { run: RunId(0), model: ModelId(0), version: Version(0) };
+
+/// The descriptor's path of a state that is put; a shard has a command instead.
+pub(crate) const STATE_PATH: &str = "state";
 
 /// Measured best over loopback among 64 KiB to 64 MiB.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -54,17 +61,32 @@ impl StateBytes {
     pub(crate) fn frames(self, ticket: ModelTicket) -> impl Iterator<Item = Bytes> + Send {
         let schema = Arc::new(self.schema(ticket));
         let first = head(&schema_header(&schema), 0);
+        std::iter::once(first).chain(self.chunks(schema).flat_map(EncodedBatch::into_frames))
+    }
+
+    /// The whole stream as messages that are put.
+    pub(crate) fn upload(self) -> impl Iterator<Item = FlightData> + Send {
+        let schema = Arc::new(self.schema(OFFERED));
+        let first = FlightData {
+            flight_descriptor: Some(FlightDescriptor::new_path(vec![STATE_PATH.to_owned()])),
+            data_header: schema_header(&schema),
+            ..FlightData::default()
+        };
+        std::iter::once(first).chain(self.chunks(schema).map(EncodedBatch::into_message))
+    }
+
+    /// The state in pieces, each one row of one column.
+    fn chunks(self, schema: Arc<Schema>) -> impl Iterator<Item = EncodedBatch> + Send {
         let mut encoder = Encoder::new(&schema).expect("a binary column can be encoded");
-        let chunks = (0..self.bytes.len()).step_by(CHUNK_BYTES).flat_map(move |start| {
+        (0..self.bytes.len()).step_by(CHUNK_BYTES).map(move |start| {
             let end = self.bytes.len().min(start + CHUNK_BYTES);
             let values = Buffer::from(self.bytes.slice(start..end));
             let offsets = OffsetBuffer::from_lengths([end - start]);
             let column = Arc::new(LargeBinaryArray::new(offsets, values, None));
             let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column])
                 .expect("the schema is a binary column");
-            encoder.encode(&batch).expect("a binary column can be encoded").into_frames()
-        });
-        std::iter::once(first).chain(chunks)
+            encoder.encode(&batch).expect("a binary column can be encoded")
+        })
     }
 
     fn schema(&self, ticket: ModelTicket) -> Schema {

@@ -63,4 +63,15 @@ pub trait ModelStore: Send + Sync + 'static {
 
     /// A state, or [`FlightError::MissingModel`].
     async fn state(&self, model: ModelTicket) -> Result<StateBytes, FlightError>;
+
+    /// Bytes of the largest state that may be put here; most stores take none.
+    fn put_bytes_max(&self) -> u64 {
+        0
+    }
+
+    /// Takes a state that arrived whole, under its digest.
+    async fn put(&self, _: StateBytes) -> Result<(), FlightError> {
+        let text = "takes no states here; put them on the supervisor";
+        Err(arrowhop_types::Problems::one("put", text).into())
+    }
 }

@@ -37,9 +37,6 @@ impl Task {
         if let Err(found) = config.optimizer.check() {
             problems.extend("optimizer.", &found);
         }
-        if network.trainable_parameters() == 0 {
-            problems.push("network", "has no weights to train; every layer is frozen or has none");
-        }
         for (field, value) in [("batch_rows", config.batch_rows), ("passes", config.passes)] {
             if value == 0 {
                 problems.push(field, "must be at least 1");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrowhop_network::Network;
 use arrowhop_types::stream::{self, Stream};
 use arrowhop_types::{Digest, Score, ShardId, Version};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
@@ -183,15 +183,18 @@ impl<'a> Trainer<'a> {
         let (score, slopes) = self.task.objective().score_and_gradient(&output, &targets);
         self.note(&score)?;
 
-        let slopes = TensorData::new(slopes, pass.output.shape());
-        let gradients = (pass.output * Tensor::from_data(slopes, &self.device)).sum().backward();
-        self.network =
-            Some(self.update(network, gradients).update_moving_statistics(pass.statistics));
+        let network = self.update(network, pass.output, slopes);
+        self.network = Some(network.update_moving_statistics(pass.statistics));
         Ok(())
     }
 
-    /// One step of the optimizer.
-    fn update(&mut self, network: Network, gradients: Gradients) -> Network {
+    /// Backward, and one step of the optimizer; nothing where every layer is frozen.
+    fn update(&mut self, network: Network, output: Tensor<2>, slopes: Vec<f32>) -> Network {
+        if self.shapes.is_empty() {
+            return network;
+        }
+        let slopes = TensorData::new(slopes, output.shape());
+        let gradients = (output * Tensor::from_data(slopes, &self.device)).sum().backward();
         let optimizer = &self.task.config.optimizer;
         let norm = optimizer::needs_norm(optimizer).then(|| {
             let mut sum = 0.0;

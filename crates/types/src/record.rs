@@ -145,6 +145,8 @@ pub struct ModelRecord {
     pub epochs: Vec<EpochRecord>,
     /// The latest version in the model store, and its state's digest.
     pub checkpoint: Option<(Version, Digest)>,
+    /// Digest of version 0's state where its weights were given; `None` where they were drawn.
+    pub initial: Option<Digest>,
 }
 
 /// A run, as it stands.

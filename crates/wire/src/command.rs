@@ -71,7 +71,7 @@ pub struct StartVisit {
     pub version: Version,
     /// Who has that version, if this segment has not.
     pub from_uri: Option<String>,
-    /// That version's digest; `None` for a version 0 that is made on the spot.
+    /// That version's digest; `None` for a version 0 whose weights are drawn on the spot.
     pub digest: Option<Digest>,
 }
 

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use arrowhop_types::{
-    EpochRecord, ModelRecord, ModelStatus, RunId, RunRecord, RunStatus, Score, Version, VisitId,
-    VisitRecord, VisitTiming,
+    Digest, EpochRecord, ModelId, ModelRecord, ModelStatus, RunId, RunRecord, RunStatus, Score,
+    Version, VisitId, VisitRecord, VisitTiming,
 };
 
 use crate::WireError;
 use crate::control as proto;
-use crate::convert::{digest, micros, model, present, shard, timestamp, visit_kind};
+use crate::convert::{
+    digest, micros, model, optional_digest, present, shard, timestamp, visit_kind,
+};
 
 impl From<Score> for proto::Score {
     fn from(score: Score) -> Self {
@@ -170,6 +172,21 @@ impl TryFrom<proto::VisitRecord> for VisitRecord {
     }
 }
 
+/// A model and the digest of the state that it starts from.
+impl From<(ModelId, Digest)> for proto::InitialState {
+    fn from((model, digest): (ModelId, Digest)) -> Self {
+        Self { model: model.0, digest: digest.0.to_vec() }
+    }
+}
+
+impl TryFrom<proto::InitialState> for (ModelId, Digest) {
+    type Error = WireError;
+
+    fn try_from(initial: proto::InitialState) -> Result<Self, WireError> {
+        Ok((model(initial.model), digest(&initial.digest, "submit.initial.digest")?))
+    }
+}
+
 impl From<(RunRecord, Vec<VisitRecord>)> for proto::RunRecord {
     fn from((record, visits): (RunRecord, Vec<VisitRecord>)) -> Self {
         let models = record.models.into_iter().map(|model| proto::ModelRecord {
@@ -180,6 +197,7 @@ impl From<(RunRecord, Vec<VisitRecord>)> for proto::RunRecord {
                 version: version.0,
                 digest: digest.0.to_vec(),
             }),
+            initial_digest: model.initial.map(|digest| digest.0.to_vec()).unwrap_or_default(),
         });
         Self {
             run: record.run.0,
@@ -217,6 +235,7 @@ impl TryFrom<proto::RunRecord> for (RunRecord, Vec<VisitRecord>) {
                 status: present(entry.status, "model.status")?.try_into()?,
                 epochs: epochs?,
                 checkpoint: checkpoint.transpose()?,
+                initial: optional_digest(&entry.initial_digest, "model.initial_digest")?,
             });
         }
         let run = RunRecord {

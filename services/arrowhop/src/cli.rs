@@ -86,11 +86,14 @@ pub struct Fit {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Go on with a run that stopped or broke off
-    #[arg(long, value_name = "RUN", value_parser = run_id, conflicts_with_all = ["data", "same_order_as", "max_rows", "epochs", "configs"])]
+    #[arg(long, value_name = "RUN", value_parser = run_id, conflicts_with_all = ["data", "same_order_as", "warm_start", "max_rows", "epochs", "configs"])]
     pub resume: Option<RunId>,
     /// Visit shards in the order of an earlier run of the same experiment
     #[arg(long, value_name = "RUN", value_parser = run_id)]
     pub same_order_as: Option<RunId>,
+    /// Start from the weights of an earlier run's models, where these have the same networks
+    #[arg(long, value_name = "RUN", value_parser = run_id)]
+    pub warm_start: Option<RunId>,
     /// Bounds.
     #[command(flatten)]
     pub bounds: Bounds,

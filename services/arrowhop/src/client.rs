@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arrowhop_flight::{MESSAGE_BYTES_MAX, connect};
-use arrowhop_types::{LiveRun, RunId, RunRecord, RunSpec, SegmentId, VisitRecord};
+use arrowhop_types::{Digest, LiveRun, ModelId, RunId, RunRecord, RunSpec, SegmentId, VisitRecord};
 use arrowhop_wire::control::supervisor_client::SupervisorClient;
 use arrowhop_wire::control::{self as proto, SegmentInfo};
 use tonic::Streaming;
@@ -16,6 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Client {
     supervisor: SupervisorClient<Channel>,
+    uri: String,
 }
 
 /// A run's progress, as it comes.
@@ -29,7 +30,12 @@ impl Client {
         let supervisor = SupervisorClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { supervisor })
+        Ok(Self { supervisor, uri: uri.to_owned() })
+    }
+
+    /// Where the supervisor is reached.
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// The segments that are attached, by number.
@@ -42,9 +48,11 @@ impl Client {
         &mut self,
         spec: RunSpec,
         placement: &[SegmentId],
+        initial: Vec<(ModelId, Digest)>,
     ) -> anyhow::Result<RunId> {
         let placement = placement.iter().map(|segment| segment.0).collect();
-        let submit = proto::SubmitRun { run: Some(spec.into()), placement };
+        let initial = initial.into_iter().map(Into::into).collect();
+        let submit = proto::SubmitRun { run: Some(spec.into()), placement, initial };
         let run = self.supervisor.submit(submit).await.context("submit the run")?;
         Ok(run.into_inner().into())
     }

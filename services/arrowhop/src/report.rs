@@ -186,7 +186,9 @@ fn model_json(model: &ModelRecord) -> Value {
     });
     object.insert("history".into(), history.collect());
     let digest = model.checkpoint.map(|(_, digest)| digest.to_string());
+    let initial = model.initial.map(|digest| digest.to_string());
     object.insert("digest".into(), digest.into());
+    object.insert("initial_digest".into(), initial.into());
     Value::Object(object)
 }
 

@@ -1,55 +1,19 @@
 //! From an experiment and its prepared data to a run's specification, with everything that is wrong
 //! with them together found before anything is trained.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use arrowhop_network::NetworkSpec;
 use arrowhop_schedule::{Layout, Options, plan};
 use arrowhop_search::{Grid, Random, Searcher};
 use arrowhop_train::{Footprint, Task};
 use arrowhop_types::{
-    Architecture, DataSet, Metric, ModelConfig, Objective, Part, Problems, RunSpec, SegmentId,
-    SlotId, Target, VisitOrder,
+    DataSet, Metric, ModelConfig, Objective, Part, Problems, RunSpec, SegmentId, SlotId, Target,
+    VisitOrder,
 };
 use bytesize::ByteSize;
 
 use crate::experiment::{Experiment, Method, Search};
-
-/// Larger files are not architectures.
-const NETWORK_BYTES_MAX: u64 = 16 << 20;
-
-/// A network file, read and checked.
-pub(crate) struct Network {
-    pub(crate) architecture: Architecture,
-    pub(crate) spec: NetworkSpec,
-}
-
-/// Reads the networks of a search.
-pub(crate) fn read_networks(files: &[PathBuf]) -> Result<Vec<Network>, Problems> {
-    let mut problems = Problems::new();
-    let mut networks = Vec::new();
-    for file in files {
-        match read_network(file) {
-            Ok(network) => networks.push(network),
-            Err(found) => problems.extend(&format!("{}: ", file.display()), &found),
-        }
-    }
-    problems.or(networks)
-}
-
-fn read_network(file: &std::path::Path) -> Result<Network, Problems> {
-    let unreadable = |error: std::io::Error| Problems::one("file", error.to_string());
-    let size = file.metadata().map_err(unreadable)?.len();
-    if size > NETWORK_BYTES_MAX {
-        let text = format!("has {}, too large for an architecture", ByteSize(size));
-        return Err(Problems::one("file", text));
-    }
-    let keras_json = std::fs::read_to_string(file).map_err(unreadable)?;
-    let spec = NetworkSpec::parse(&keras_json)?;
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Network { architecture: Architecture { name, keras_json }, spec })
-}
+use crate::networks::Network;
 
 /// The configurations of a search.
 fn configs(search: &Search, seed: u64) -> Result<Vec<ModelConfig>, Problems> {
@@ -69,7 +33,7 @@ fn configs(search: &Search, seed: u64) -> Result<Vec<ModelConfig>, Problems> {
 /// The run that an experiment asks for. Each model may take `slot_memory` bytes.
 pub(crate) fn specify(
     experiment: Experiment,
-    networks: Vec<Network>,
+    networks: &[Network],
     data: DataSet,
     slot_memory: u64,
 ) -> Result<RunSpec, Problems> {
@@ -98,10 +62,10 @@ pub(crate) fn specify(
         bounds: experiment.bounds,
         experiment: experiment.text,
     };
-    check_models(&spec, &networks, slot_memory, &mut problems);
+    check_models(&spec, networks, slot_memory, &mut problems);
     if experiment.planned && problems.is_empty() {
         spec.order = VisitOrder::Planned;
-        spec.prescribed = planned(&spec, &networks)?;
+        spec.prescribed = planned(&spec, networks)?;
     }
     problems.or(spec)
 }

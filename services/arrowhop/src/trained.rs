@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use arrowhop_catalog::Catalog;
 use arrowhop_network::NetworkSpec;
 use arrowhop_train::Task;
-use arrowhop_types::{Digest, ModelId, Problems, RunRecord};
+use arrowhop_types::{Digest, ModelId, Problems, RunRecord, RunSpec};
 use arrowhop_weights::ArraySpec;
 
 use crate::cli::Which;
@@ -41,15 +41,21 @@ impl Trained {
 
 /// A model's task, from its run's record.
 pub(crate) fn task_of(record: &RunRecord, model: ModelId) -> anyhow::Result<Task> {
-    let Some(config) = record.spec.config(model) else {
+    if record.spec.config(model).is_none() {
         let models = record.spec.configs.len();
         let text = format!("there is none; run {} has models 1 to {models}", record.run);
         return Err(Problems::one(format!("model {model}"), text).into());
-    };
-    let architecture = record.spec.architecture(&config.architecture);
+    }
+    task_of_spec(&record.spec, model)
+}
+
+/// A model's task, from its run's specification.
+pub(crate) fn task_of_spec(spec: &RunSpec, model: ModelId) -> anyhow::Result<Task> {
+    let config = spec.config(model).context("the run lacks the model")?;
+    let architecture = spec.architecture(&config.architecture);
     let architecture = architecture.context("the run lacks the model's architecture")?;
     let network = NetworkSpec::parse(&architecture.keras_json)?;
-    Ok(Task::of_run(&record.spec, model, config, network)?)
+    Ok(Task::of_run(spec, model, config, network)?)
 }
 
 /// A network's arrays, as weight files list them.
@@ -58,7 +64,8 @@ pub(crate) fn arrays(network: &NetworkSpec) -> Vec<ArraySpec> {
     weights.map(|weight| ArraySpec { name: weight.name, shape: weight.shape }).collect()
 }
 
-fn read_state(path: &Path, digest: Digest) -> anyhow::Result<Vec<u8>> {
+/// A state of the model store, checked.
+pub(crate) fn read_state(path: &Path, digest: Digest) -> anyhow::Result<Vec<u8>> {
     let place: PathBuf = path.to_owned();
     let state = std::fs::read(&place).with_context(|| format!("read {}", place.display()))?;
     let found = Digest(blake3::hash(&state).into());

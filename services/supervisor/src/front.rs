@@ -65,7 +65,10 @@ impl Supervisor for Front {
         let spec = spec.and_then(RunSpec::try_from).map_err(|error| status_of(&error))?;
         let placement = submit.placement.into_iter().map(SegmentId).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let submit = Submit { spec: Box::new(spec), placement, now: Timestamp::default() + now };
+        let initial: Result<_, _> = submit.initial.into_iter().map(TryInto::try_into).collect();
+        let initial = initial.map_err(|error: WireError| status_of(&error))?;
+        let (spec, now) = (Box::new(spec), Timestamp::default() + now);
+        let submit = Submit { spec, placement, initial, now };
         let run = flat(ask(&self.submit, submit, TIMEOUT).await)?;
         Ok(Response::new(run.into()))
     }

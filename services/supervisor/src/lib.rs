@@ -11,6 +11,7 @@ mod run;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use arrowhop_catalog::Catalog;
@@ -29,6 +30,9 @@ use crate::front::Front;
 
 /// Connections at a time: segments and clients.
 const CONNECTIONS_MAX: usize = 1_024;
+
+/// States that clients put are kept this long for the run that is to start from them.
+const OFFER_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 
 /// How a supervisor is set up.
 #[derive(Debug, Clone)]
@@ -53,6 +57,8 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Super
     let uri = location(settings.advertise.as_deref(), address);
     let catalog = Catalog::open(&settings.state)?;
     let store = Store::new(&settings.state);
+    let unwanted = store.withdraw_older(OFFER_LIMIT);
+    unwanted.map_err(|source| SupervisorError::File { path: settings.state.clone(), source })?;
     let front = start_actors(&settings, catalog, store.clone(), &uri, actors).await;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, uri.clone(), front, store, stopped));
@@ -72,9 +78,9 @@ async fn start_actors(
         .start(move || {
             let hopper = Hopper::create(|ctx: &mut Context<Hopper>| {
                 let kept = ctx.address().recipient();
-                let archive = Archive::new(store, runtime.clone(), kept).start();
+                let archive = Archive::new(store.clone(), runtime.clone(), kept).start();
                 ctx.notify(UseArchive(archive.clone().recipient(), archive.recipient()));
-                Hopper::new(catalog, uri, runtime)
+                Hopper::new(catalog, store, uri, runtime)
             });
             Front {
                 state,

@@ -1,14 +1,19 @@
 //! Hops: models' states, pulled by our client and by a foreign one.
 
+use std::sync::{Arc, Mutex};
+
 use arrow::array::AsArray;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError as ForeignError;
-use arrowhop_flight::{FlightError, StateBytes};
+use arrowhop_flight::{
+    FlightError, FlightPeer, MemoryShards, ModelStore, ModelTicket, StateBytes, StoredModel,
+    connect,
+};
 use arrowhop_types::{Classify, Digest, ErrorClass};
 use arrowhop_wire::tickets::Ticket;
 use futures::TryStreamExt;
 
-use crate::toy::{LIMIT, Node, model};
+use crate::toy::{LIMIT, Node, model, serve};
 
 const MIB: usize = 1 << 20;
 
@@ -95,4 +100,50 @@ async fn a_peer_s_status_lists_its_states() {
     let status = node.peer().await.status(LIMIT).await.unwrap();
     let [stored] = *status.models else { panic!("{status:?}") };
     assert_eq!((stored.model, stored.bytes, stored.digest), (model(1), 10, state(10).digest));
+}
+
+/// A store that takes states of up to 6 MiB.
+#[derive(Default)]
+struct Taker(Mutex<Vec<StateBytes>>);
+
+#[tonic::async_trait]
+impl ModelStore for Taker {
+    async fn list(&self) -> Result<Vec<StoredModel>, FlightError> {
+        Ok(Vec::new())
+    }
+
+    async fn state(&self, model: ModelTicket) -> Result<StateBytes, FlightError> {
+        Err(FlightError::MissingModel(model))
+    }
+
+    fn put_bytes_max(&self) -> u64 {
+        6 << 20
+    }
+
+    async fn put(&self, state: StateBytes) -> Result<(), FlightError> {
+        self.0.lock().unwrap().push(state);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_put_whole_or_not_at_all() {
+    let taker = Arc::new(Taker::default());
+    let uri = serve(Arc::new(MemoryShards::new(0)), taker.clone(), 4).await;
+    let peer = FlightPeer::new(connect(&uri, LIMIT).await.unwrap());
+    for bytes in [1, 5 * MIB] {
+        peer.put_state(state(bytes), LIMIT).await.unwrap();
+        assert_eq!(taker.0.lock().unwrap().pop(), Some(state(bytes)));
+    }
+    let damaged = StateBytes { digest: Digest([3; 32]), ..state(5 * MIB) };
+    let error = peer.put_state(damaged, LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("was announced"), "{error}");
+    let error = peer.put_state(state(6 * MIB + 1), LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("more than the 6291456"), "{error}");
+    assert_eq!(*taker.0.lock().unwrap(), []);
+
+    let node = Node::start(0).await;
+    let error = node.peer().await.put_state(state(0), LIMIT).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Invalid);
+    assert!(error.to_string().contains("put them on the supervisor"), "{error}");
 }

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, UInt8Type,
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrowhop_flight::{
-    FlightPeer, FlightServer, MemoryModels, MemoryShards, ModelTicket, ShardTicket, connect,
-    incoming, server_builder,
+    FlightPeer, FlightServer, MemoryModels, MemoryShards, ModelStore, ModelTicket, ShardStore,
+    ShardTicket, connect, incoming, server_builder,
 };
 use arrowhop_types::{DataSetId, Digest, ModelId, Part, RunId, ShardId, Version};
 use arrowhop_wire::tickets::ShardHeader;
@@ -96,13 +96,9 @@ impl Node {
     }
 
     pub(crate) async fn start_limited(bytes_max: u64, connections_max: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri = format!("grpc://{}", listener.local_addr().unwrap());
         let shards = Arc::new(MemoryShards::new(bytes_max));
         let models = Arc::new(MemoryModels::default());
-        let server = FlightServer::new(shards.clone(), models.clone(), &*uri);
-        let service = server_builder().add_service(server.into_service());
-        tokio::spawn(service.serve_with_incoming(incoming(listener, connections_max)));
+        let uri = serve(shards.clone(), models.clone(), connections_max).await;
         Self { uri, shards, models }
     }
 
@@ -118,6 +114,20 @@ impl Node {
     pub(crate) async fn foreign(&self) -> FlightServiceClient<Channel> {
         FlightServiceClient::new(self.channel().await)
     }
+}
+
+/// Serves these stores until the test's runtime ends; says where.
+pub(crate) async fn serve(
+    shards: Arc<dyn ShardStore>,
+    models: Arc<dyn ModelStore>,
+    connections_max: usize,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("grpc://{}", listener.local_addr().unwrap());
+    let server = FlightServer::new(shards, models, &*uri);
+    let service = server_builder().add_service(server.into_service());
+    tokio::spawn(service.serve_with_incoming(incoming(listener, connections_max)));
+    uri
 }
 
 /// Waits for a state.

@@ -15,14 +15,16 @@ use crate::client::Client;
 use crate::embedded::{Embedded, Size};
 use crate::exit::Exit;
 use crate::experiment::Experiment;
+use crate::initial::FirstWeights;
 use crate::load::put_shards;
+use crate::networks::{Network, read_networks};
 use crate::progress::Display;
 use crate::report;
-use crate::specify::{Network, read_networks, specify};
+use crate::specify::specify;
 
 /// What is to be run.
 enum Order {
-    New(Box<RunSpec>),
+    New(Box<RunSpec>, Box<FirstWeights>),
     Resumed(RunId, Box<RunSpec>),
 }
 
@@ -76,16 +78,24 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
         return Ok((Order::Resumed(run, Box::new(record.spec)), prepared));
     }
     let file = options.experiment.as_deref().context("name an experiment file")?;
-    let experiment = Experiment::read(file, options.data.as_deref(), options.bounds)?;
+    let mut experiment = Experiment::read(file, options.data.as_deref(), options.bounds)?;
+    if let Some(run) = options.warm_start {
+        experiment.start_from(run)?;
+    }
+    let warm_start = match experiment.warm_start {
+        Some(run) => Some(earlier(options, run).await?.0),
+        None => None,
+    };
     let (networks, prepared) = load(&experiment).await?;
     let slot_memory = slot_memory(options).await?;
-    let mut spec = specify(experiment, networks, prepared.data_set.clone(), slot_memory)?;
+    let mut spec = specify(experiment, &networks, prepared.data_set.clone(), slot_memory)?;
     if let Some(run) = options.same_order_as {
         let (record, visits) = earlier(options, run).await?;
         spec.prescribed = same_order(&spec, &record, &visits)?;
         spec.order = VisitOrder::As(run);
     }
-    Ok((Order::New(Box::new(spec)), prepared))
+    let first = FirstWeights::new(&spec, networks, warm_start)?;
+    Ok((Order::New(Box::new(spec), Box::new(first)), prepared))
 }
 
 /// Reads networks and data; the problems of both are reported together.
@@ -172,11 +182,14 @@ async fn run(
 ) -> anyhow::Result<RunRecord> {
     let segments = attached(client).await?;
     let placement = put_shards(prepared, &segments).await?;
-    let (run, spec) = match order {
-        Order::New(spec) => (client.submit((*spec).clone(), &placement).await?, spec),
+    let (run, spec, first) = match order {
+        Order::New(spec, first) => {
+            let initial = first.put(&spec, client.uri()).await?;
+            (client.submit((*spec).clone(), &placement, initial).await?, spec, first.lines())
+        }
         Order::Resumed(run, spec) => {
             client.resume(run, &placement).await?;
-            (run, spec)
+            (run, spec, Vec::new())
         }
     };
     let mut display = Display::new(&spec);
@@ -189,6 +202,7 @@ async fn run(
         spec.data.shards.len(),
         segments.len(),
     ));
+    first.iter().for_each(|line| display.say(line));
     let watched = watch(client, run, &mut display, interrupts).await;
     display.finish();
     watched?;

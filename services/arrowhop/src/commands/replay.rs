@@ -6,11 +6,14 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, bail};
 use arrowhop_catalog::Catalog;
+use arrowhop_flight::{FlightError, FlightPeer, ModelTicket, connect};
 use arrowhop_segment::rows;
 use arrowhop_source::{Prepared, PreparedShard, prepare};
+use arrowhop_supervisor::Store;
 use arrowhop_train::{Task, Visit, evaluate, initial_state, train_visit};
 use arrowhop_types::{
-    DataSet, ModelId, RunRecord, Score, ShardId, TrainMetrics, VisitKind, VisitRecord,
+    DataSet, Digest, ModelId, ModelRecord, RunRecord, Score, ShardId, TrainMetrics, Version,
+    VisitKind, VisitRecord,
 };
 use serde_json::{Value, json};
 
@@ -18,8 +21,9 @@ use crate::cli::{Output, Replay};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::experiment::Experiment;
+use crate::initial::{CONNECT_TIMEOUT, STATE_BYTES_MAX, STATE_TIMEOUT};
 use crate::report::{csv_field, print};
-use crate::trained::task_of;
+use crate::trained::{read_state, task_of};
 
 /// What the record says and what came out now, in words, and whether they are the same bits.
 struct Compared {
@@ -56,7 +60,10 @@ pub(super) async fn replay(options: Replay) -> anyhow::Result<Exit> {
         let Compared { expected, found, .. } = difference;
         bail!("the data differs first in shard {shard}: expected {expected}, found {found}");
     }
-    let mut state = initial_state(&task)?;
+    let mut state = match record.models.iter().find(|entry| entry.model == options.model) {
+        Some(ModelRecord { initial: Some(digest), .. }) => given_state(&options, *digest).await?,
+        _ => initial_state(&task)?,
+    };
     for visit in visits {
         let outcome = repeat(&task, &mut state, visit, &record, &prepared)
             .with_context(|| format!("repeat visit {}", visit.visit))?;
@@ -76,6 +83,20 @@ pub(super) async fn replay(options: Replay) -> anyhow::Result<Exit> {
         outcome.expected,
         outcome.found,
     )
+}
+
+/// Version 0 of a model whose first weights were given, from the model store.
+async fn given_state(options: &Replay, digest: Digest) -> anyhow::Result<Vec<u8>> {
+    let ticket = ModelTicket { run: options.run, model: options.model, version: Version(0) };
+    let Some(uri) = &options.cluster else {
+        return read_state(&options.state.folder().join(Store::path(ticket)), digest);
+    };
+    let store = FlightPeer::new(connect(uri, CONNECT_TIMEOUT).await?);
+    let state = store.state(ticket, STATE_BYTES_MAX, STATE_TIMEOUT).await?;
+    if state.digest != digest {
+        return Err(FlightError::WrongDigest { expected: digest, found: state.digest }.into());
+    }
+    Ok(state.bytes.into())
 }
 
 /// The run's data, prepared again from its source.

@@ -57,6 +57,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A list of anything.
+    pub(super) fn values(&mut self, key: &'static str) -> Option<Vec<Value>> {
+        self.take(key, "a list", |value| value.as_array().cloned())
+    }
+
     pub(super) fn counts(&mut self, key: &'static str) -> Option<Vec<u32>> {
         self.take(key, "a list of whole numbers", |value| {
             list(value, |item| item.as_integer().and_then(|n| u32::try_from(n).ok()))

@@ -3,6 +3,7 @@
 
 mod data;
 mod fields;
+mod networks;
 mod optimizer;
 mod search;
 
@@ -11,10 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use arrowhop_search::Space;
 use arrowhop_source::DataSpec;
-use arrowhop_types::{CheckpointPolicy, Metric, Problems, TrainMetrics};
+use arrowhop_types::{CheckpointPolicy, Metric, Problems, RunId, TrainMetrics};
 use toml::{Table, Value};
 
 use self::fields::Fields;
+pub use self::networks::{NetworkSource, WeightsSource};
 
 /// The only format of experiment files so far.
 const FORMAT: u64 = 1;
@@ -40,6 +42,8 @@ pub struct Experiment {
     pub checkpoints: CheckpointPolicy,
     /// MADlib's optimizer restarts.
     pub reset_optimizer_each_visit: bool,
+    /// The run whose models' weights the models start from.
+    pub warm_start: Option<RunId>,
     /// The data.
     pub data: DataSpec,
     /// The configurations.
@@ -61,8 +65,8 @@ pub struct Search {
     pub configs_max: Option<u32>,
     /// What to choose from.
     pub space: Space,
-    /// Files with the networks' Keras JSON; a network's name is its file's stem.
-    pub networks: Vec<PathBuf>,
+    /// The networks, in the order of the space's architectures.
+    pub networks: Vec<NetworkSource>,
 }
 
 /// How configurations are chosen.
@@ -125,6 +129,20 @@ impl Experiment {
         Ok(Self::from_table(table, bounds)?)
     }
 
+    /// Makes the models start from those of an earlier run, and the recorded text say so.
+    ///
+    /// # Errors
+    /// When the run's number is larger than TOML's integers.
+    pub fn start_from(&mut self, run: RunId) -> Result<(), Problems> {
+        let number =
+            i64::try_from(run.0).map_err(|error| Problems::one("warm_start", error.to_string()))?;
+        let mut table: Table = self.text.parse().expect("it was written as TOML");
+        table.insert("warm_start".to_owned(), Value::Integer(number));
+        self.text = toml::to_string(&table).expect("a TOML table is written as TOML");
+        self.warm_start = Some(run);
+        Ok(())
+    }
+
     fn from_table(table: Table, bounds: Vec<String>) -> Result<Self, Problems> {
         let text = toml::to_string(&table).expect("a TOML table is written as TOML");
         let mut problems = Problems::new();
@@ -156,6 +174,7 @@ impl Experiment {
             ],
         );
         let reset = fields.flag("reset_optimizer_each_visit");
+        let warm_start = fields.count("warm_start", u64::MAX).map(RunId);
         let data_table = fields.table("data");
         let search_table = fields.table("search");
         fields.finish();
@@ -173,6 +192,7 @@ impl Experiment {
             planned: planned.unwrap_or(false),
             checkpoints: checkpoints.unwrap_or(CheckpointPolicy::EveryEpoch),
             reset_optimizer_each_visit: reset.unwrap_or(false),
+            warm_start,
             data,
             search,
             text,
@@ -194,7 +214,16 @@ fn make_absolute(table: &mut Table, folder: &Path, data: &Path) {
     if let Some(Value::Table(section)) = table.get_mut("search")
         && let Some(Value::Array(networks)) = section.get_mut("networks")
     {
-        networks.iter_mut().for_each(|value| change_path(value, |path| folder.join(path)));
+        for network in networks {
+            if let Value::Table(table) = network {
+                for key in ["file", "weights"] {
+                    if let Some(value) = table.get_mut(key) {
+                        change_path(value, |path| folder.join(path));
+                    }
+                }
+            }
+            change_path(network, |path| folder.join(path));
+        }
     }
 }
 

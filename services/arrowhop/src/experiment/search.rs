@@ -1,13 +1,11 @@
 //! The `[search]` section.
 
-use std::path::PathBuf;
-
 use arrowhop_search::{CompileSpace, FitSpace, Space};
 use arrowhop_types::{Loss, Problems};
 use toml::Table;
 
 use super::fields::Fields;
-use super::{Method, Search, optimizer};
+use super::{Method, Search, networks, optimizer};
 
 pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Search> {
     let Some(table) = table else {
@@ -26,7 +24,7 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         _ => {}
     }
     let configs_max = fields.count("configs_max", 10_000);
-    let networks = fields.texts("networks");
+    let networks = fields.values("networks");
     if networks.is_none() {
         fields.wrong("networks", "is needed: files with the networks' Keras JSON");
     }
@@ -51,9 +49,9 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
             Some(CompileSpace { optimizer, losses: losses.clone() })
         })
         .collect();
-    let networks: Vec<_> = networks?.into_iter().map(PathBuf::from).collect();
+    let networks = networks::read(networks?, problems);
     let space = Space {
-        architectures: network_names(&networks, problems),
+        architectures: networks.iter().map(|network| network.name.clone()).collect(),
         compiles,
         fits: vec![FitSpace {
             batch_rows: batch_rows.unwrap_or_else(|| vec![32]),
@@ -68,19 +66,6 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         space,
         networks,
     })
-}
-
-/// A network is named after its file; two files of one name would be one network.
-fn network_names(networks: &[PathBuf], problems: &mut Problems) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for file in networks {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if names.contains(&stem) {
-            problems.push("search.networks", format!("two files are named {stem}; rename one"));
-        }
-        names.push(stem);
-    }
-    names
 }
 
 fn loss(name: &str, problems: &mut Problems) -> Option<Loss> {

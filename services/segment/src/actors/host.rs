@@ -12,7 +12,7 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Recipient, WrapFuture,
 };
 use arrowhop_runtime::{ask, tell};
-use arrowhop_types::{ModelId, RunId, Version, VisitId};
+use arrowhop_types::{ModelId, RunId, VisitId};
 use arrowhop_wire::{Command, Fact, PROTOCOL, StartVisit, VisitOutcome};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -166,7 +166,7 @@ impl Host {
         &mut self,
         order: &StartVisit,
     ) -> impl Future<Output = Result<Option<Obtained>, String>> + 'static {
-        let wanted = order.digest.filter(|_| order.version > Version(0)).map(|digest| {
+        let wanted = order.digest.map(|digest| {
             let obtain =
                 Obtain { version: order.version, from_uri: order.from_uri.clone(), digest };
             (self.model(order.run, order.model).clone().recipient(), obtain)
@@ -383,7 +383,7 @@ impl Handler<ListModels> for Host {
 
 #[cfg(test)]
 mod tests {
-    use arrowhop_types::{ShardId, VisitKind};
+    use arrowhop_types::{ShardId, Version, VisitKind};
 
     use super::*;
     use crate::actors::shards::Shards;

@@ -13,6 +13,7 @@
 //! - **RUN-3**: a state is released only when a newer one is committed and no store waits for it.
 
 mod facts;
+mod initial;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use arrowhop_types::{
 };
 use arrowhop_wire::{Command, StartVisit};
 
+pub(crate) use self::initial::{adopt, check_initial};
 pub(crate) use self::open::{Opening, open};
 use self::tracked::Tracked;
 use crate::SupervisorError;
@@ -258,11 +260,12 @@ impl ActiveRun {
     /// The order for a visit that is in the hop log.
     fn order(&self, id: VisitId) -> StartVisit {
         let Flying { visit, attempt, .. } = &self.flying[&id];
+        let digest = self.models[&visit.model].digest;
         let from_uri = match visit.from {
             Some(segment) if segment == visit.slot.segment => None,
             Some(segment) => Some(self.uris[&segment].clone()),
-            None if visit.version > Version(0) => Some(self.store_uri.clone()),
-            None => None,
+            // A version 0 without a digest is in no store: its weights are drawn.
+            None => digest.map(|_| self.store_uri.clone()),
         };
         StartVisit {
             run: self.run,
@@ -275,7 +278,7 @@ impl ActiveRun {
             slot: visit.slot.index,
             version: visit.version,
             from_uri,
-            digest: self.models[&visit.model].digest,
+            digest,
         }
     }
 

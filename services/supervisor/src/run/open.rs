@@ -132,6 +132,9 @@ fn follow(
         tracked.status = if goes_on(record) { ModelStatus::Running } else { record.status.clone() };
         if let Some(kept) = catalog.latest_checkpoint(run, record.model)? {
             tracked.kept = kept.version;
+            if kept.version == Version(0) {
+                tracked.digest.get_or_insert(kept.digest);
+            }
         }
         if let Some(epoch) = record.epochs.iter().rfind(|epoch| epoch.epoch <= tracked.epoch) {
             tracked.last_epoch = Some(*epoch);

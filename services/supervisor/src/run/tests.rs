@@ -9,8 +9,8 @@ use arrowhop_types::optimizer::{Optimizer, Semantics};
 use arrowhop_types::{
     Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, Loss,
     Metric, ModelConfig, ModelId, ModelStatus, Objective, RunId, RunSpec, RunStatus, Score,
-    SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics, VisitKind, VisitOrder,
-    VisitTiming,
+    SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics, Version, VisitKind,
+    VisitOrder, VisitTiming,
 };
 use arrowhop_wire::{Command, Fact, StartVisit, VisitOutcome, VisitReport};
 
@@ -284,4 +284,33 @@ fn what_no_checkpoint_covers_is_made_again_in_the_same_order() {
         let after = world.catalog.training_order(run, model).unwrap();
         assert_eq!(after[..before.len()], before, "model {model}");
     }
+}
+
+#[test]
+fn a_version_0_that_was_given_comes_from_the_store_whenever_the_run_is_opened() {
+    let mut world = World::new();
+    let (run, given, version) = (world.run.id(), ModelId(2), Version(0));
+    let digest = Digest([7; 32]);
+    let path = "models/2/0".to_owned();
+    let checkpoint = Checkpoint { version, digest, bytes: 1, path, kept_at: Timestamp(0) };
+    world.catalog.checkpoint(run, given, &checkpoint).unwrap();
+    for _ in 0..2 {
+        world.run = open(&mut world.catalog, &opening(run)).unwrap();
+        world.started.clear();
+        world.open_on_all();
+        let first = |model| {
+            let order = world.started.iter().find(|(_, order)| order.model == model);
+            let (_, order) = order.expect("it is started");
+            (order.version, order.digest, order.from_uri.clone())
+        };
+        assert_eq!(first(given), (version, Some(digest), Some("grpc://store".to_owned())));
+        assert_eq!(first(ModelId(1)), (version, None, None), "its weights are drawn");
+        // No state of a later version is saved before the run is opened again.
+        let (segment, order) = world.started.pop_front().unwrap();
+        world.end(segment, &order, done(&order));
+        world.keeps.clear();
+    }
+    world.work();
+    assert_eq!(world.run.ended(), Some(RunStatus::Finished));
+    assert_eq!(world.catalog.run(run).unwrap().models[1].initial, Some(digest));
 }

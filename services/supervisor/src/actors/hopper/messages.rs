@@ -3,7 +3,7 @@
 use actix::{Message, Recipient};
 use arrowhop_catalog::Checkpoint;
 use arrowhop_flight::ModelTicket;
-use arrowhop_types::{LiveRun, RunId, RunSpec, SegmentId, Timestamp};
+use arrowhop_types::{Digest, LiveRun, ModelId, RunId, RunSpec, SegmentId, Timestamp};
 use arrowhop_wire::Fact;
 use arrowhop_wire::control::SegmentInfo;
 use tokio::sync::watch;
@@ -63,6 +63,8 @@ pub(crate) struct ListSegments;
 pub(crate) struct Submit {
     pub(crate) spec: Box<RunSpec>,
     pub(crate) placement: Vec<SegmentId>,
+    /// Version 0 of models whose first weights are given: states that wait in the model store.
+    pub(crate) initial: Vec<(ModelId, Digest)>,
     pub(crate) now: Timestamp,
 }
 

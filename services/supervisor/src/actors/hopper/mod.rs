@@ -23,10 +23,10 @@ pub(crate) use self::messages::{
     Attached, Join, Kept, ListSegments, Lost, Reported, Resume, StopRun, Submit, UseArchive, Watch,
 };
 use crate::SupervisorError;
-use crate::actors::archive::{Discard, Keep};
+use crate::actors::archive::{Discard, Keep, Store};
 use crate::actors::segment_link::{Listener, SegmentLink, Tell};
 use crate::lock::RunLock;
-use crate::run::{ActiveRun, Effect, Opening, open};
+use crate::run::{ActiveRun, Effect, Opening, adopt, check_initial, open};
 
 /// How often progress is published.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
@@ -41,6 +41,7 @@ pub(crate) struct Hopper {
     active: Option<Active>,
     archive: Option<Recipient<Keep>>,
     discard: Option<Recipient<Discard>>,
+    store: Store,
     store_uri: String,
     runtime: tokio::runtime::Handle,
 }
@@ -78,6 +79,7 @@ impl Active {
 impl Hopper {
     pub(crate) fn new(
         catalog: Catalog,
+        store: Store,
         store_uri: String,
         runtime: tokio::runtime::Handle,
     ) -> Self {
@@ -88,6 +90,7 @@ impl Hopper {
             active: None,
             archive: None,
             discard: None,
+            store,
             store_uri,
             runtime,
         }
@@ -416,7 +419,12 @@ impl Handler<Submit> for Hopper {
         if self.queue.len() >= QUEUE_MAX {
             return Err(SupervisorError::QueueFull { limit: QUEUE_MAX });
         }
+        check_initial(&submit.spec, &submit.initial, &self.store)?;
         let run = self.catalog.submit(&submit.spec, submit.now)?;
+        if let Err(error) = adopt(&mut self.catalog, run, &submit.initial, &self.store) {
+            self.fail(run, arrowhop_wire::status::status_of(&error).message().to_owned());
+            return Err(error);
+        }
         self.enqueue(run, submit.placement, ctx)?;
         Ok(run)
     }

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use arrowhop_tests::{python, workspace};
+use arrowhop_tests::{Experiment, Program, python, workspace};
 use arrowhop_weights::{ArraySpec, Format, Network, encode, read, read_by_name};
 use serde_json::Value;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_arrowhop-under-test");
 /// What the script needs.
 const MODULES: &str = "jax, keras, pyarrow";
 const MODELS: [&str; 4] = ["cnn", "nested", "text", "shared"];
@@ -96,5 +97,102 @@ fn assert_by_name(saved: &Saved) {
         assert_eq!(transfer.fresh, [], "{}: {file}", saved.folder.display());
         let arrays: Option<Vec<_>> = transfer.arrays.into_iter().collect();
         assert!(arrays.as_ref() == Some(&saved.weights), "{file}");
+    }
+}
+
+/// An experiment on the script's rows with these networks, beside what Keras trained on them.
+fn on_pictures(python: &Path, networks: &str) -> (Experiment, Value) {
+    let experiment = Experiment::new(&format!(
+        r#"
+version = 1
+epochs = 3
+[data]
+train = "rows.parquet"
+input = "picture"
+shape = [6, 6, 1]
+target = "label"
+shards = 2
+[search]
+networks = [{networks}]
+[[search.optimizer]]
+name = "adam"
+learning_rate = 0.01
+"#
+    ));
+    keras(python, "rows", &experiment.folder().join("rows.parquet"));
+    let trained = keras(python, "train", experiment.folder());
+    (experiment, serde_json::from_str(&trained).expect("the script prints JSON"))
+}
+
+/// What a model of run 1 says of each row: the classes' probabilities.
+fn predictions(program: &Program, experiment: &Experiment, model: usize) -> Vec<Vec<f64>> {
+    let rows = experiment.folder().join("rows.parquet").display().to_string();
+    let model = model.to_string();
+    let predict = ["predict", "1", "--model", &model, "--data", &rows, "--output", "json"];
+    let predicted = program.json(&predict)["predictions"].take();
+    let mut rows = Vec::new();
+    for entry in predicted.as_array().expect("predictions are listed") {
+        let row = usize::try_from(entry["row"].as_u64().expect("a row")).expect("a small number");
+        let class: usize = entry["class"].as_str().and_then(|c| c.parse().ok()).expect("a class");
+        rows.resize(rows.len().max(row + 1), vec![f64::NAN; 2]);
+        rows[row][class] = entry["probability"].as_f64().expect("a number");
+    }
+    rows
+}
+
+/// Asserts that Keras's predictions are ours, within 1e-5.
+fn assert_same(what: &str, ours: &[Vec<f64>], keras: &Value) {
+    let keras = keras.as_array().unwrap_or_else(|| panic!("{what}: no predictions"));
+    assert_eq!(ours.len(), keras.len(), "{what}");
+    for (row, (ours, keras)) in ours.iter().zip(keras).enumerate() {
+        for (class, ours) in ours.iter().enumerate() {
+            let keras = keras[class].as_f64().expect("a number");
+            assert!((ours - keras).abs() <= 1e-5, "{what}: row {row}: {ours}, not {keras}");
+        }
+    }
+}
+
+#[test]
+fn a_model_trained_here_predicts_the_same_in_keras() {
+    let Some(python) = python(MODULES) else { return };
+    let (experiment, _) = on_pictures(&python, r#""pictures.json""#);
+    let program = Program::new(BINARY);
+    let _ = program.json(&["fit", &experiment.argument(), "--output", "json"]);
+    let out = experiment.folder().join("out");
+    let to = out.display().to_string();
+    let formats = "safetensors,npz,f32,h5,keras";
+    let export = ["export", "weights", "1", "--to", &to, "--format", formats];
+    let exported = program.run(&export);
+    assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    let seen: Value = serde_json::from_str(&keras(&python, "predict", &out)).expect("JSON");
+    let ours = predictions(&program, &experiment, 1);
+    for format in ["safetensors", "npz", "raw", "h5", "keras"] {
+        assert_same(format, &ours, &seen[format]);
+    }
+}
+
+#[test]
+fn a_model_trained_by_keras_predicts_the_same_here() {
+    let Some(python) = python(MODULES) else { return };
+    let files = ["pictures.weights.h5", "pictures.keras", "pictures_old.h5", "pictures.npz"];
+    let mut networks: Vec<_> = files.into_iter().map(|file| (file, "pictures.json")).collect();
+    networks.extend([("pictures.keras", "pictures.keras"), ("pictures_old.h5", "pictures_old.h5")]);
+    let network = |(i, (weights, file)): (usize, &(&str, &str))| {
+        format!(r#"{{ name = "n{i}", file = "{file}", weights = "{weights}", freeze = ["*"] }}"#)
+    };
+    let list: Vec<_> = networks.iter().enumerate().map(network).collect();
+    let (experiment, trained) = on_pictures(&python, &list.join(", "));
+    let program = Program::new(BINARY);
+    let fitted = program.json(&["fit", &experiment.argument(), "--output", "json"]);
+    for (i, (weights, file)) in networks.iter().enumerate() {
+        let what = format!("{weights} for {file}");
+        assert_same(&what, &predictions(&program, &experiment, i + 1), &trained["predictions"]);
+        let models = fitted["models"].as_array().expect("models are listed");
+        let model = models.iter().find(|model| model["model"] == i + 1).expect("it is listed");
+        for (ours, theirs) in [("train_loss", "loss"), ("train_accuracy", "accuracy")] {
+            let (ours, theirs) = (model[ours].as_f64(), trained[theirs].as_f64());
+            let difference = (ours.expect("a number") - theirs.expect("a number")).abs();
+            assert!(difference <= 1e-5, "{what}: {ours:?}, not {theirs:?}");
+        }
     }
 }

@@ -64,6 +64,27 @@ fn a_search_over_nonsense_is_refused() {
 }
 
 #[test]
+fn losses_metrics_and_weights_that_do_not_go_together_are_listed_once() {
+    let experiment = shapes(100, 2, 1, 1, "objective = \"validation_auc\"");
+    let text = fs::read_to_string(experiment.file()).expect("it was written");
+    let wrong = "loss = [\"huber\", \"bce\"]\nmetrics = [\"accuracy\", \"top_9_accuracy\"]\n\
+                 class_weight = { pentagon = 2 }\nbatch_size";
+    let finished = refuse(
+        &Experiment::new(&text.replace("batch_size", wrong)),
+        2,
+        &["class_weight: there is no class \"pentagon\"; there are "],
+    );
+    assert_eq!(finished.stderr.matches("pentagon").count(), 1, "{}", finished.stderr);
+    let wrong = "metrics = [\"recall\", \"top_9_accuracy\"]\nbatch_size";
+    let says = ["model 1 (shapes_cnn_bn, adam): metrics: top_9_accuracy is always 1 of 6 outputs"];
+    let finished = refuse(&Experiment::new(&text.replace("batch_size", wrong)), 2, &says);
+    assert_eq!(finished.stderr.matches("top_9").count(), 2, "once for each of two networks");
+    let right = text.replace("batch_size", "metrics = [\"recall\"]\nbatch_size");
+    let says = ["objective: auc is not measured, but loss, recall; add it to search.metrics"];
+    refuse(&Experiment::new(&right), 2, &says);
+}
+
+#[test]
 fn a_missing_file_and_a_corrupt_one_are_named() {
     let missing = with_data("train = \"none.parquet\"\ntarget = \"label\"", "iris_2x10.json");
     refuse(&missing, 2, &["none.parquet"]);

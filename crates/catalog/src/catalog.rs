@@ -23,9 +23,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS_MAX: usize = 64;
 
 /// The schema's history, only ever appended to.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("V1__catalog", include_str!("../../../schemas/sql/catalog/V1__catalog.sql")),
     ("V2__optimizers", include_str!("../../../schemas/sql/catalog/V2__optimizers.sql")),
+    ("V3__metrics", include_str!("../../../schemas/sql/catalog/V3__metrics.sql")),
 ];
 
 /// The durable record of runs. One connection; any number of them may be open, in any number of
@@ -192,17 +193,17 @@ impl Catalog {
         self.connection
             .pragma_update(None, "journal_mode", "WAL")
             .map_err(|source| CatalogError::sqlite("open the catalog", &self.path, source))?;
-        let migrations: Vec<Migration> = MIGRATIONS
-            .iter()
-            .map(|(name, sql)| Migration::unapplied(name, sql))
-            .collect::<Result<_, _>>()
-            .expect("migrations are named V<number>__<name>");
-        Runner::new(&migrations)
+        Runner::new(&migrations(&MIGRATIONS))
             .set_grouped(true)
             .run(&mut self.connection)
             .map_err(|source| CatalogError::Migrate { path: self.path.clone(), source })?;
         Ok(())
     }
+}
+
+fn migrations(listed: &[(&str, &str)]) -> Vec<Migration> {
+    let migrations = listed.iter().map(|(name, sql)| Migration::unapplied(name, sql));
+    migrations.collect::<Result<_, _>>().expect("migrations are named V<number>__<name>")
 }
 
 /// The schema version of this program.
@@ -212,7 +213,7 @@ fn known_schema() -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use arrowhop_types::{Classify, ErrorClass, Timestamp};
+    use arrowhop_types::{Classify, ErrorClass, ModelId, RunId, Timestamp};
 
     use super::*;
     use crate::samples;
@@ -253,23 +254,19 @@ mod tests {
         assert_eq!(pragma("journal_mode"), "wal");
         assert_eq!(pragma("foreign_keys"), "1");
         assert_eq!(pragma("synchronous"), "1");
-        let applied: u32 = catalog
+        let applied: usize = catalog
             .connection
             .query_row("SELECT count(*) FROM refinery_schema_history", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(applied, known_schema().unsigned_abs());
+        assert_eq!(applied, MIGRATIONS.len());
     }
 
     /// A catalog of the first schema, as SQL, becomes one of this program's.
     #[test]
     fn an_old_catalog_s_optimizers_keep_their_legacy_formulas_and_every_bit() {
         let state = tempfile::tempdir().unwrap();
-        let first: Vec<_> = MIGRATIONS[..1]
-            .iter()
-            .map(|(name, sql)| Migration::unapplied(name, sql).unwrap())
-            .collect();
         let mut old = Connection::open(state.path().join(FILE)).unwrap();
-        Runner::new(&first).set_grouped(true).run(&mut old).unwrap();
+        Runner::new(&migrations(&MIGRATIONS[..1])).set_grouped(true).run(&mut old).unwrap();
         let digest = "0".repeat(64);
         old.execute_batch(&format!(
             "INSERT INTO data_sets VALUES
@@ -297,6 +294,53 @@ mod tests {
             "legacy adam 0.001",
         ];
         assert_eq!(texts, expected);
+    }
+
+    /// A run as the first schema had it: one model of classes, one visit, one epoch.
+    const FIRST: &str = "
+        INSERT INTO data_sets VALUES ('00', '[4]', 'f32', 1.0, 'classes', 2, '[]', '00', '{}');
+        INSERT INTO runs (name, seed, epochs, data_set, data_set_name, objective_metric,
+            objective_direction, train_metrics, visit_order, is_prescribed, checkpoint_policy,
+            reset_optimizer_each_visit, bounds, experiment, status, submitted_at)
+            VALUES ('old', '1', 1, '00', 'old', 'validation_accuracy', 'maximize', 'evaluate',
+                'free', 0, 'every visit', 0, '[]', '', 'finished', 0);
+        INSERT INTO run_architectures VALUES (1, 0, 'net', '{}');
+        INSERT INTO models (run, model, architecture, optimizer, learning_rate, decay, momentum,
+            nesterov, loss, batch_rows, passes, status)
+            VALUES (1, 1, 'net', 'sgd', 0.1, 0.0, 0.0, 0, 'mean_squared_error', 8, 1, 'finished');
+        INSERT INTO visits (run, visit, model, epoch, kind, shard, segment, slot, from_version,
+            attempt, state, train_rows, train_loss_sum, train_correct, validation_rows,
+            validation_loss_sum)
+            VALUES (1, 1, 1, 0, 'train', 0, 0, 0, 0, 1, 'abandoned', 8, 4.0, 6, 0, 0.0);
+        INSERT INTO epochs VALUES (1, 1, 0, 8, 4.0, 6, 2, NULL, 1, 9);";
+
+    #[test]
+    fn a_catalog_of_the_first_schema_keeps_what_it_measured() {
+        let state = tempfile::tempdir().unwrap();
+        let mut old = Connection::open(state.path().join(FILE)).unwrap();
+        Runner::new(&migrations(&MIGRATIONS[..1])).run(&mut old).unwrap();
+        old.execute_batch(FIRST).unwrap();
+        drop(old);
+        let catalog = Catalog::open(state.path()).unwrap();
+        let text = |query: &str| -> String {
+            catalog.connection.query_row(query, [], |row| row.get(0)).unwrap()
+        };
+        let outputs = text("SELECT loss || loss_weight || metrics FROM model_outputs");
+        assert_eq!(outputs, "mean_squared_error1.0[\"accuracy\"]");
+        let sums = text("SELECT part || ' ' || metric || ' ' || sums FROM visit_metrics");
+        assert_eq!(sums, "train accuracy 6,8");
+        let metrics = text(
+            "SELECT concat_ws(' ', train_loss, train_accuracy, validation_loss, \
+                            validation_accuracy) FROM metrics",
+        );
+        assert_eq!(metrics, "0.5 0.75 0.5");
+        let record = catalog.read("test", |transaction| {
+            crate::scores::read_epochs(transaction, RunId(1), ModelId(1))
+        });
+        let [epoch] = &record.unwrap()[..] else { panic!("there is one epoch") };
+        assert!(epoch.validation.loss.is_some_and(f64::is_nan), "{epoch:?}");
+        let best = catalog.runs().unwrap().swap_remove(0).best;
+        assert_eq!(best, Some(0.5));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod row;
 mod runs;
 #[cfg(test)]
 mod samples;
+mod scores;
 mod specs;
 mod visits;
 mod words;

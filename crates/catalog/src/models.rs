@@ -4,7 +4,7 @@ use arrowhop_types::{EpochRecord, ModelId, ModelRecord, ModelStatus, RunId, RunS
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::error::Fault;
-use crate::{Catalog, CatalogError, checkpoints, row, runs};
+use crate::{Catalog, CatalogError, checkpoints, row, runs, scores};
 
 impl Catalog {
     /// Says how a model stands.
@@ -40,26 +40,7 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         self.write("record an epoch", |transaction| {
             version(transaction, run, model)?;
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO epochs (run, model, epoch, train_rows, train_loss_sum,
-                         train_correct, validation_rows, validation_loss_sum, validation_correct,
-                         ended_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                )?
-                .execute(params![
-                    run.0,
-                    model.0,
-                    record.epoch,
-                    record.train.rows,
-                    record.train.loss_sum,
-                    record.train.correct,
-                    record.validation.rows,
-                    record.validation.loss_sum,
-                    record.validation.correct,
-                    record.ended_at.0,
-                ])?;
-            Ok(())
+            scores::write_epoch(transaction, run, model, record)
         })
     }
 }
@@ -72,8 +53,6 @@ pub(crate) fn read(
 ) -> Result<Vec<ModelRecord>, Fault> {
     let mut select = transaction
         .prepare_cached("SELECT status, reason FROM models WHERE run = ?1 AND model = ?2")?;
-    let mut select_epochs = transaction
-        .prepare_cached("SELECT * FROM epochs WHERE run = ?1 AND model = ?2 ORDER BY epoch")?;
     spec.models()
         .map(|(model, config)| {
             let key = params![run.0, model.0];
@@ -82,7 +61,7 @@ pub(crate) fn read(
                 model,
                 config: config.clone(),
                 status: select.query_row(key, status)?,
-                epochs: select_epochs.query_map(key, epoch_record)?.collect::<Result<_, _>>()?,
+                epochs: scores::read_epochs(transaction, run, model)?,
                 checkpoint: latest.map(|checkpoint| (checkpoint.version, checkpoint.digest)),
                 initial: checkpoints::initial(transaction, run, model)?,
             })
@@ -107,16 +86,6 @@ pub(crate) fn version(
     Err(CatalogError::NoSuchModel { run, model }.into())
 }
 
-/// A row of `epochs`.
-pub(crate) fn epoch_record(row: &Row<'_>) -> rusqlite::Result<EpochRecord> {
-    Ok(EpochRecord {
-        epoch: row.get("epoch")?,
-        train: row::score(row, "train")?,
-        validation: row::score(row, "validation")?,
-        ended_at: row::timestamp(row, "ended_at")?,
-    })
-}
-
 fn status(row: &Row<'_>) -> rusqlite::Result<ModelStatus> {
     let word: String = row.get("status")?;
     match word.as_str() {
@@ -131,7 +100,7 @@ fn status(row: &Row<'_>) -> rusqlite::Result<ModelStatus> {
 
 #[cfg(test)]
 mod tests {
-    use arrowhop_types::{Score, Timestamp};
+    use arrowhop_types::{Measures, Timestamp};
 
     use super::*;
     use crate::samples::Ledger;
@@ -162,27 +131,44 @@ mod tests {
     #[test]
     fn epochs_come_back_in_order_and_a_repeated_one_replaces_itself() {
         let mut ledger = Ledger::new(1, 1);
-        let record = |epoch, loss_sum| EpochRecord {
+        let record = |epoch, loss, metrics: &[(&str, f64)]| EpochRecord {
             epoch,
-            train: Score { rows: 10, loss_sum, correct: None },
-            validation: Score::default(),
+            train: Measures {
+                rows: 10,
+                loss: Some(loss),
+                metrics: metrics.iter().map(|(name, value)| ((*name).into(), *value)).collect(),
+            },
+            validation: Measures::default(),
             ended_at: Timestamp(u64::from(epoch) + 1),
         };
-        for made in [record(1, 3.0), record(0, 9.0), record(1, 2.5)] {
-            ledger.catalog.record_epoch(ledger.run, ModelId(1), &made).unwrap();
+        let first = record(0, 9.0, &[("auc", 0.5), ("accuracy", 0.75)]);
+        let repeated = record(1, f64::INFINITY, &[("accuracy", 0.25)]);
+        let second = record(1, 2.5, &[("recall", 0.0)]);
+        for made in [&repeated, &first, &second] {
+            ledger.catalog.record_epoch(ledger.run, ModelId(1), made).unwrap();
         }
         let epochs = &ledger.catalog.run(ledger.run).unwrap().models[0].epochs;
-        assert_eq!(*epochs, [record(0, 9.0), record(1, 2.5)]);
-        let (loss, accuracy): (f64, Option<f64>) = ledger
-            .catalog
-            .read("test", |transaction| {
-                Ok(transaction.query_row(
-                    "SELECT train_loss, train_accuracy FROM metrics WHERE epoch = 1",
-                    [],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )?)
-            })
-            .unwrap();
-        assert_eq!((loss, accuracy), (0.25, None));
+        assert_eq!(*epochs, [first, second]);
+        let texts = |query: &str| -> Vec<String> {
+            let read = ledger.catalog.read("test", |transaction| {
+                let mut select = transaction.prepare(query)?;
+                let texts = select.query_map([], |row| row.get(0))?;
+                Ok(texts.collect::<Result<_, _>>()?)
+            });
+            read.unwrap()
+        };
+        let wide = "SELECT epoch || ' ' || train_loss || ' ' || ifnull(train_accuracy, '-') \
+                    || ifnull(validation_loss, '-') FROM metrics";
+        assert_eq!(texts(wide), ["0 9.0 0.75-", "1 2.5 --"]);
+        let long =
+            "SELECT epoch || ' ' || part || ' ' || metric || ' ' || value FROM metric_values";
+        let expected = [
+            "0 train accuracy 0.75",
+            "0 train auc 0.5",
+            "0 train loss 9.0",
+            "1 train loss 2.5",
+            "1 train recall 0.0",
+        ];
+        assert_eq!(texts(long), expected);
     }
 }

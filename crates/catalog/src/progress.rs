@@ -161,7 +161,7 @@ fn shards_done(
 
 #[cfg(test)]
 mod tests {
-    use arrowhop_types::{EpochRecord, Score, Timestamp, TrainMetrics};
+    use arrowhop_types::{EpochRecord, Measures, Timestamp, TrainMetrics};
     use proptest::prelude::*;
     use proptest::test_runner::RngSeed;
 
@@ -187,9 +187,13 @@ mod tests {
     }
 
     fn record_epoch(ledger: &mut Ledger, epoch: u32) {
-        let score = Score { rows: 4, loss_sum: 2.0, correct: Some(1) };
-        let record =
-            EpochRecord { epoch, train: score, validation: score, ended_at: Timestamp(99) };
+        let measured = Measures { rows: 4, loss: Some(0.5), metrics: vec![("auc".into(), 1.0)] };
+        let record = EpochRecord {
+            epoch,
+            train: measured.clone(),
+            validation: measured.clone(),
+            ended_at: Timestamp(99),
+        };
         ledger.catalog.record_epoch(ledger.run, MODEL, &record).unwrap();
     }
 

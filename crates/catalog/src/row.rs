@@ -1,9 +1,10 @@
 //! Values between columns and domain types. A column is read by its name; a value that cannot be
 //! what it should be is reported as a conversion failure, which the catalog reports as damage.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use arrowhop_types::{Digest, Score, SegmentId, ShardId, SlotId, Timestamp, Version};
+use arrowhop_types::{Digest, InvalidTerm, Score, SegmentId, ShardId, SlotId, Timestamp, Version};
 use rusqlite::{Row, types::Type};
 
 use crate::words::Word;
@@ -79,12 +80,34 @@ pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The score in `<part>_rows`, `<part>_loss_sum` and `<part>_correct`.
+/// A loss or a metric, from its text.
+pub(crate) fn term<T: FromStr<Err = InvalidTerm>>(row: &Row<'_>, column: &str) -> Result<T> {
+    row.get::<_, String>(column)?.parse().map_err(mismatch)
+}
+
+/// A number; NULL stands for what is not one.
+pub(crate) fn value(row: &Row<'_>, column: &str) -> Result<f64> {
+    Ok(row.get::<_, Option<f64>>(column)?.unwrap_or(f64::NAN))
+}
+
+/// A list of numbers, exactly, from their text separated by commas.
+pub(crate) fn numbers(row: &Row<'_>, column: &str) -> Result<Vec<f64>> {
+    let text: String = row.get(column)?;
+    let numbers = text.split(',').filter(|number| !number.is_empty());
+    numbers.map(|number| number.parse().map_err(mismatch)).collect()
+}
+
+/// The text of a list of numbers.
+pub(crate) fn list(numbers: &[f64]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The score in `<part>_rows` and `<part>_loss_sum`, without metrics.
 pub(crate) fn score(row: &Row<'_>, part: &str) -> Result<Score> {
     let column = |what: &str| format!("{part}_{what}");
     Ok(Score {
         rows: row.get(column("rows").as_str())?,
-        loss_sum: row.get::<_, Option<f64>>(column("loss_sum").as_str())?.unwrap_or(f64::NAN),
-        correct: row.get(column("correct").as_str())?,
+        loss_sum: value(row, column("loss_sum").as_str())?,
+        metrics: Vec::new(),
     })
 }

@@ -6,6 +6,7 @@ use arrowhop_types::{Direction, Objective, RunId, RunRecord, RunStatus, SlotId, 
 use rusqlite::{Row, Transaction, params};
 
 use crate::error::Fault;
+use crate::words::Word;
 use crate::{Catalog, CatalogError, models, row, specs};
 
 /// One line of the list of runs.
@@ -54,7 +55,7 @@ impl Catalog {
                 .query_map([], summary)?
                 .collect::<Result<_, _>>()?;
             for summary in &mut summaries {
-                summary.best = best(transaction, summary.run, summary.objective)?;
+                summary.best = best(transaction, summary.run, &summary.objective)?;
             }
             Ok(summaries)
         })
@@ -185,21 +186,19 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
 fn best(
     transaction: &Transaction<'_>,
     run: RunId,
-    objective: Objective,
+    objective: &Objective,
 ) -> Result<Option<f64>, Fault> {
-    let latest = transaction
+    let values: Vec<f64> = transaction
         .prepare_cached(
-            "SELECT epochs.* FROM epochs JOIN models USING (run, model)
-             WHERE run = ?1 AND status NOT IN ('diverged', 'failed') AND epoch =
-                 (SELECT max(epoch) FROM epochs AS other
-                  WHERE other.run = ?1 AND other.model = epochs.model)",
+            "SELECT value FROM metric_values JOIN models USING (run, model)
+             WHERE run = ?1 AND part = ?2 AND metric = ?3 AND value IS NOT NULL
+                 AND status NOT IN ('diverged', 'failed') AND epoch =
+                     (SELECT max(epoch) FROM epochs
+                      WHERE epochs.run = ?1 AND epochs.model = metric_values.model)",
         )?
-        .query_map([run.0], models::epoch_record)?
-        .collect::<Result<Vec<_>, _>>()?;
-    let values = latest
-        .iter()
-        .filter_map(|record| record.metric(objective.metric))
-        .filter(|value| !value.is_nan());
+        .query_map(params![run.0, objective.part.word(), objective.metric], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let values = values.into_iter();
     Ok(match objective.direction {
         Direction::Minimize => values.min_by(f64::total_cmp),
         Direction::Maximize => values.max_by(f64::total_cmp),
@@ -208,15 +207,15 @@ fn best(
 
 #[cfg(test)]
 mod tests {
-    use arrowhop_types::{EpochRecord, Metric, ModelId, ModelStatus, Score, SegmentId};
+    use arrowhop_types::{EpochRecord, Measures, ModelId, ModelStatus, Score, SegmentId};
 
     use super::*;
     use crate::samples::{self, Ledger};
 
     fn record_loss(catalog: &mut Catalog, run: RunId, model: u32, epoch: u32, loss_sum: f64) {
-        let validation = Score { rows: 10, loss_sum, correct: None };
-        let record =
-            EpochRecord { epoch, train: Score::default(), validation, ended_at: Timestamp(1) };
+        let validation = Score { rows: 10, loss_sum, metrics: Vec::new() }.measures();
+        let train = Measures::default();
+        let record = EpochRecord { epoch, train, validation, ended_at: Timestamp(1) };
         catalog.record_epoch(run, ModelId(model), &record).unwrap();
     }
 
@@ -275,8 +274,7 @@ mod tests {
     fn the_best_value_of_a_maximised_objective_is_the_largest() {
         let mut ledger = Ledger::new(1, 1);
         let mut spec = samples::spec(2, 1);
-        spec.objective =
-            Objective { metric: Metric::ValidationLoss, direction: Direction::Maximize };
+        spec.objective.direction = Direction::Maximize;
         let run = ledger.catalog.submit(&spec, Timestamp(0)).unwrap();
         record_loss(&mut ledger.catalog, run, 1, 0, 1.0);
         record_loss(&mut ledger.catalog, run, 2, 0, 3.0);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use arrowhop_types::optimizer::{Domain, Method, Optimizer, Parameter, ParameterValue, Semantics};
 use arrowhop_types::{
-    Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, Loss,
-    Metric, ModelConfig, ModelId, Objective, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo,
-    SlotId, Target, Timestamp, TrainMetrics, Version, VisitId, VisitKind, VisitOrder, VisitRecord,
-    VisitTiming,
+    Architecture, CheckpointPolicy, Crossentropy, DataSet, DataSetId, Digest, Direction, Dtype,
+    InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective, OutputConfig, Part,
+    RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics,
+    Version, VisitId, VisitKind, VisitOrder, VisitRecord, VisitTiming,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -29,13 +29,12 @@ pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
         epochs: 2,
         architectures: vec![Architecture { name: "dense".into(), keras_json: "{}".into() }],
         configs: vec![
-            ModelConfig {
-                architecture: "dense".into(),
-                optimizer: Optimizer::named("adam", Semantics::Current).unwrap(),
-                loss: Loss::CategoricalCrossentropy,
-                batch_rows: 32,
-                passes: 1,
-            };
+            ModelConfig::new(
+                "dense",
+                Optimizer::named("adam", Semantics::Current).unwrap(),
+                Loss::CATEGORICAL_CROSSENTROPY,
+                32,
+            );
             models
         ],
         data: DataSet {
@@ -47,7 +46,11 @@ pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
             rows_digest: Digest([9; 32]),
             preparation: "{\"version\":1}".into(),
         },
-        objective: Objective { metric: Metric::ValidationLoss, direction: Direction::Minimize },
+        objective: Objective {
+            part: Part::Validation,
+            metric: LOSS.into(),
+            direction: Direction::Minimize,
+        },
         train_metrics: TrainMetrics::Evaluate,
         order: VisitOrder::Free,
         prescribed: Vec::new(),
@@ -70,7 +73,7 @@ pub(crate) fn any_spec() -> impl Strategy<Value = RunSpec> {
             prop_oneof![Just(Vec::new()), vec(vec((0..shards).prop_map(ShardId), 0..6), models)],
         );
         let choices = (
-            (word::<Metric>(), word::<Direction>(), word::<TrainMetrics>()),
+            (word::<Part>(), text(), word::<Direction>(), word::<TrainMetrics>()),
             prop_oneof![
                 Just(VisitOrder::Free),
                 Just(VisitOrder::Planned),
@@ -79,7 +82,7 @@ pub(crate) fn any_spec() -> impl Strategy<Value = RunSpec> {
             (word::<CheckpointPolicy>(), any::<bool>(), vec(text(), 0..3), text()),
         );
         (bodies, choices).prop_map(move |((json, configs, prescribed), choices)| {
-            let ((metric, direction, train_metrics), order, tail) = choices;
+            let ((part, metric, direction, train_metrics), order, tail) = choices;
             let (checkpoints, reset_optimizer_each_visit, bounds, experiment) = tail;
             RunSpec {
                 name: name.clone(),
@@ -93,7 +96,7 @@ pub(crate) fn any_spec() -> impl Strategy<Value = RunSpec> {
                     .collect(),
                 configs,
                 data: data.clone(),
-                objective: Objective { metric, direction },
+                objective: Objective { part, metric, direction },
                 train_metrics,
                 order,
                 prescribed,
@@ -136,20 +139,39 @@ fn any_data() -> impl Strategy<Value = DataSet> {
 }
 
 fn any_config(architectures: Vec<String>) -> impl Strategy<Value = ModelConfig> {
-    (
-        proptest::sample::select(architectures),
-        any_optimizer(),
-        word::<Loss>(),
-        any::<u32>(),
-        any::<u32>(),
-    )
-        .prop_map(|(architecture, optimizer, loss, batch_rows, passes)| ModelConfig {
+    let architecture = proptest::sample::select(architectures);
+    let weights = vec(any::<f64>(), 0..4);
+    let fit = (weights, any::<u32>(), any::<u32>());
+    (architecture, any_optimizer(), vec(any_output(), 0..3), fit).prop_map(
+        |(architecture, optimizer, outputs, (class_weights, batch_rows, passes))| ModelConfig {
             architecture,
             optimizer,
-            loss,
+            outputs,
+            class_weights,
             batch_rows,
             passes,
-        })
+        },
+    )
+}
+
+fn any_output() -> impl Strategy<Value = OutputConfig> {
+    let loss = prop_oneof![
+        Just(Loss::CATEGORICAL_CROSSENTROPY),
+        (0.0..=1.0).prop_map(|label_smoothing| {
+            Loss::BinaryCrossentropy(Crossentropy { from_logits: true, label_smoothing })
+        }),
+        (1e-9..1e9).prop_map(|delta| Loss::Huber { delta }),
+    ];
+    let metric = prop_oneof![
+        Just(Metric::Accuracy),
+        (1..=u32::MAX >> 3).prop_map(|k| Metric::TopKCategoricalAccuracy { k }),
+        (0.0..=1.0).prop_map(|threshold| Metric::Precision { threshold }),
+    ];
+    (loss, any::<f64>(), vec(metric, 0..4)).prop_map(|(loss, loss_weight, metrics)| OutputConfig {
+        loss,
+        loss_weight,
+        metrics,
+    })
 }
 
 /// Any optimizer, with any of its parameters set to anything that they may be.
@@ -295,8 +317,19 @@ pub(crate) fn record(visit: &IntendedVisit, started_at: Timestamp) -> VisitRecor
             cpu: Duration::from_micros(7),
             hop_bytes: 8,
         },
-        train: Score { rows: 100, loss_sum: 12.5, correct: Some(80) },
-        validation: Score { rows: 10, loss_sum: f64::INFINITY, correct: None },
+        train: Score {
+            rows: 100,
+            loss_sum: 12.5,
+            metrics: vec![
+                MetricSums { output: None, metric: Metric::Accuracy, sums: vec![80.0, 100.0] },
+                MetricSums {
+                    output: Some("size".into()),
+                    metric: Metric::RootMeanSquaredError,
+                    sums: vec![0.1, f64::INFINITY],
+                },
+            ],
+        },
+        validation: Score { rows: 10, loss_sum: f64::INFINITY, metrics: Vec::new() },
     }
 }
 

@@ -70,10 +70,12 @@ pub(crate) fn read(transaction: &Transaction<'_>, run: RunId) -> Result<RunSpec,
 
 /// The objective in a row of `runs`.
 pub(crate) fn objective(row: &Row<'_>) -> rusqlite::Result<Objective> {
-    Ok(Objective {
-        metric: row::word(row, "objective_metric")?,
-        direction: row::word(row, "objective_direction")?,
-    })
+    let name: String = row.get("objective_metric")?;
+    let direction = row::word(row, "objective_direction")?;
+    match Objective::split(&name) {
+        Some((part, metric)) => Ok(Objective { part, metric: metric.to_owned(), direction }),
+        None => Err(row::unknown_word("objective_metric", name)),
+    }
 }
 
 fn write(
@@ -103,7 +105,7 @@ fn write(
                 spec.epochs,
                 spec.data.id.to_string(),
                 spec.data.name,
-                spec.objective.metric.word(),
+                spec.objective.name(),
                 spec.objective.direction.word(),
                 spec.train_metrics.word(),
                 visit_order,
@@ -157,6 +159,11 @@ fn check(spec: &RunSpec) -> Result<(), Problems> {
         }
         if let Err(found) = config.optimizer.check() {
             problems.extend(&format!("{}: optimizer.", place()), &found);
+        }
+        let weights = config.outputs.iter().map(|output| ("loss_weight", &output.loss_weight));
+        let classes = config.class_weights.iter().map(|weight| ("class_weight", weight));
+        for (name, _) in weights.chain(classes).filter(|(_, weight)| weight.is_nan()) {
+            problems.push(place(), format!("{name} is not a number; give one"));
         }
     }
     if spec.data.input.normalize.is_nan() {

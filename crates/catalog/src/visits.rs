@@ -6,7 +6,7 @@ use rusqlite::{Row, Transaction, params};
 use crate::error::Fault;
 use crate::intents::{self, IntendedVisit, VisitState};
 use crate::words::Word;
-use crate::{Catalog, CatalogError, models, row, runs};
+use crate::{Catalog, CatalogError, models, row, runs, scores};
 
 /// What became of something that was to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +89,14 @@ impl Catalog {
     pub fn visits(&self, run: RunId) -> Result<Vec<VisitRecord>, CatalogError> {
         self.read("read the hop log", |transaction| {
             runs::must_exist(transaction, run)?;
-            let visits = transaction
+            let mut visits: Vec<VisitRecord> = transaction
                 .prepare_cached(
                     "SELECT * FROM visits WHERE run = ?1 AND state = 'committed'
                      ORDER BY commit_number",
                 )?
                 .query_map([run.0], visit_record)?
                 .collect::<Result<_, _>>()?;
+            scores::read_visits(transaction, run, &mut visits)?;
             Ok(visits)
         })
     }
@@ -162,8 +163,7 @@ fn write(transaction: &Transaction<'_>, run: RunId, record: &VisitRecord) -> Res
                  version = ?3, digest = ?4, started_at = ?5, ended_at = ?6, queue_us = ?7,
                  fetch_us = ?8, stall_us = ?9, train_us = ?10, evaluate_us = ?11, state_us = ?12,
                  cpu_us = ?13, hop_bytes = ?14, train_rows = ?15, train_loss_sum = ?16,
-                 train_correct = ?17, validation_rows = ?18, validation_loss_sum = ?19,
-                 validation_correct = ?20
+                 validation_rows = ?17, validation_loss_sum = ?18
              WHERE run = ?1 AND visit = ?2",
         )?
         .execute(params![
@@ -183,12 +183,10 @@ fn write(transaction: &Transaction<'_>, run: RunId, record: &VisitRecord) -> Res
             timing.hop_bytes,
             record.train.rows,
             record.train.loss_sum,
-            record.train.correct,
             record.validation.rows,
             record.validation.loss_sum,
-            record.validation.correct,
         ])?;
-    Ok(())
+    scores::write_visit(transaction, run, record)
 }
 
 fn visit_record(row: &Row<'_>) -> rusqlite::Result<VisitRecord> {
@@ -222,7 +220,7 @@ fn visit_record(row: &Row<'_>) -> rusqlite::Result<VisitRecord> {
 mod tests {
     use std::sync::Barrier;
 
-    use arrowhop_types::{Score, SegmentId, ShardId, SlotId, Timestamp};
+    use arrowhop_types::{MetricSums, Score, SegmentId, ShardId, SlotId, Timestamp};
 
     use super::*;
     use crate::samples::{self, Ledger};
@@ -260,12 +258,16 @@ mod tests {
         let mut ledger = Ledger::new(1, 1);
         let visit = samples::train(1, 1, 0, 0, 0);
         ledger.catalog.intend(ledger.run, &visit).unwrap();
-        let train = Score { rows: 5, loss_sum: f64::NAN, correct: Some(0) };
+        let mse = "mse".parse().unwrap();
+        let metrics = vec![MetricSums { output: None, metric: mse, sums: vec![f64::NAN, 5.0] }];
+        let train = Score { rows: 5, loss_sum: f64::NAN, metrics };
         let record = VisitRecord { train, ..samples::record(&visit, Timestamp(0)) };
         ledger.catalog.commit(ledger.run, &record, 1).unwrap();
-        let read = ledger.catalog.visits(ledger.run).unwrap()[0].train;
+        let read = ledger.catalog.visits(ledger.run).unwrap().swap_remove(0).train;
         assert!(read.loss_sum.is_nan());
-        assert_eq!((read.rows, read.correct), (5, Some(0)));
+        let [nan, rows] = read.metrics[0].sums[..] else { panic!("{read:?}") };
+        assert!(nan.is_nan());
+        assert_eq!((read.rows, rows), (5, 5.0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The words that stand for enums in the catalog's columns.
 
-use arrowhop_types::{CheckpointPolicy, Direction, Dtype, Loss, Metric, TrainMetrics, VisitKind};
+use arrowhop_types::{CheckpointPolicy, Direction, Dtype, Part, TrainMetrics, VisitKind};
 
 use crate::VisitState;
 
@@ -29,9 +29,8 @@ impl Word for Dtype {
     }
 }
 
-impl Word for Metric {
-    const ALL: &'static [Self] =
-        &[Self::TrainLoss, Self::TrainAccuracy, Self::ValidationLoss, Self::ValidationAccuracy];
+impl Word for Part {
+    const ALL: &'static [Self] = &[Self::Train, Self::Validation];
 
     fn word(self) -> &'static str {
         self.name()
@@ -71,14 +70,6 @@ impl Word for CheckpointPolicy {
     }
 }
 
-impl Word for Loss {
-    const ALL: &'static [Self] = &[Self::CategoricalCrossentropy, Self::MeanSquaredError];
-
-    fn word(self) -> &'static str {
-        self.name()
-    }
-}
-
 impl Word for VisitKind {
     const ALL: &'static [Self] = &[Self::Train, Self::Evaluate];
 
@@ -113,11 +104,10 @@ mod tests {
     #[test]
     fn a_word_names_one_value() {
         assert_words_are_distinct::<Dtype>();
-        assert_words_are_distinct::<Metric>();
+        assert_words_are_distinct::<Part>();
         assert_words_are_distinct::<Direction>();
         assert_words_are_distinct::<TrainMetrics>();
         assert_words_are_distinct::<CheckpointPolicy>();
-        assert_words_are_distinct::<Loss>();
         assert_words_are_distinct::<VisitKind>();
         assert_words_are_distinct::<VisitState>();
     }

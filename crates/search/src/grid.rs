@@ -61,13 +61,8 @@ fn combinations(space: &Space) -> Vec<ModelConfig> {
     for architecture in &space.architectures {
         for (optimizer, loss) in &compiles {
             for &(batch_rows, passes) in &fits {
-                configs.push(ModelConfig {
-                    architecture: architecture.clone(),
-                    optimizer: optimizer.clone(),
-                    loss: *loss,
-                    batch_rows,
-                    passes,
-                });
+                let config = ModelConfig::new(architecture, optimizer.clone(), *loss, batch_rows);
+                configs.push(ModelConfig { passes, ..config });
             }
         }
     }

@@ -16,7 +16,7 @@
 //! };
 //! let space = Space {
 //!     architectures: vec!["cnn".to_owned()],
-//!     compiles: vec![CompileSpace { optimizer, losses: vec![Loss::CategoricalCrossentropy] }],
+//!     compiles: vec![CompileSpace { optimizer, losses: vec![Loss::CATEGORICAL_CROSSENTROPY] }],
 //!     fits: vec![FitSpace { batch_rows: vec![32, 64], passes: vec![1] }],
 //! };
 //! let mut grid = Grid::new(&space)?;

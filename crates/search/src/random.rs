@@ -53,19 +53,14 @@ impl Random {
     fn draw(&mut self) -> ModelConfig {
         let space = &self.space;
         let draws = &mut self.draws;
-        let architecture = pick(&space.architectures, draws).clone();
+        let architecture = pick(&space.architectures, draws);
         let compile = pick(&space.compiles, draws);
         let axes = compile.optimizer.axes();
         let values: Vec<_> = axes.map(|(name, axis)| (name, value(axis, draws))).collect();
-        let loss = *pick(&compile.losses, draws);
+        let (optimizer, loss) = (compile.optimizer.with(&values), *pick(&compile.losses, draws));
         let fit = pick(&space.fits, draws);
-        ModelConfig {
-            architecture,
-            optimizer: compile.optimizer.with(&values),
-            loss,
-            batch_rows: *pick(&fit.batch_rows, draws),
-            passes: *pick(&fit.passes, draws),
-        }
+        let config = ModelConfig::new(architecture, optimizer, loss, *pick(&fit.batch_rows, draws));
+        ModelConfig { passes: *pick(&fit.passes, draws), ..config }
     }
 }
 

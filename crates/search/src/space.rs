@@ -248,7 +248,7 @@ pub(crate) mod tests {
 
     /// These optimizers with one loss.
     pub(crate) fn compiles(optimizers: Vec<OptimizerSpace>) -> Vec<CompileSpace> {
-        let losses = vec![Loss::CategoricalCrossentropy];
+        let losses = vec![Loss::CATEGORICAL_CROSSENTROPY];
         let with = |optimizer| CompileSpace { optimizer, losses: losses.clone() };
         optimizers.into_iter().map(with).collect()
     }

@@ -78,13 +78,9 @@ fn task(workload: &Workload, batch_rows: u32) -> Result<Task, Problems> {
     }
     let keras_json = json!({"class_name": "Sequential", "config": {"layers": layers}});
     let sgd = Sgd { momentum: 0.9, nesterov: false };
-    let config = ModelConfig {
-        architecture: workload.name.into(),
-        optimizer: Optimizer::new(Method::Sgd(sgd), Semantics::Current).at_rate(0.001),
-        loss: Loss::CategoricalCrossentropy,
-        batch_rows,
-        passes: 1,
-    };
+    let optimizer = Optimizer::new(Method::Sgd(sgd), Semantics::Current).at_rate(0.001);
+    let loss = Loss::CATEGORICAL_CROSSENTROPY;
+    let config = ModelConfig::new(workload.name, optimizer, loss, batch_rows);
     let input = InputSpec { shape: workload.input.clone(), dtype: Dtype::U8, normalize: 255.0 };
     let target = Target::Classes((0..CLASSES).map(|class| class.to_string()).collect());
     let network = NetworkSpec::parse(&keras_json.to_string())?;

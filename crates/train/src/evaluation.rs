@@ -26,11 +26,10 @@ pub fn evaluate(
     control: &mut dyn Control,
 ) -> Result<Score, TrainError> {
     let inference = Inference::start(task, state)?;
-    let objective = task.objective();
     let mut score = Score::default();
     for indices in batches(rows.rows()) {
         let output = floats(inference.network.forward(inference.batch(rows.inputs(), &indices)));
-        score.add(&objective.score(&output, &rows.targets(&indices)));
+        score.add(&task.objective.score(&[&output], &[rows.targets(&indices)]));
         if control.batch_done(score.rows, &score).is_break() {
             return Err(TrainError::Stopped { rows_done: score.rows });
         }

@@ -1,15 +1,16 @@
 //! A model's task: everything about its training that stays the same from visit to visit.
 
 use arrowhop_network::NetworkSpec;
-use arrowhop_types::{InputSpec, Loss, ModelConfig, ModelId, Problems, RunSpec, Target};
+use arrowhop_types::{Direction, InputSpec, ModelConfig, ModelId, Problems, RunSpec, Target};
 
-use crate::objective::Objective;
+use crate::objective::{Objective, OutputShape};
 
 /// A checked model configuration, ready to be trained.
 #[derive(Debug, Clone)]
 pub struct Task {
     pub(crate) network: NetworkSpec,
     pub(crate) config: ModelConfig,
+    pub(crate) objective: Objective,
     pub(crate) input: InputSpec,
     pub(crate) target: Target,
     pub(crate) seed: u64,
@@ -33,7 +34,7 @@ impl Task {
     ) -> Result<Self, Problems> {
         let mut problems = network.check(&input, &target);
         check_input(&input, &mut problems);
-        check_loss(&network, config.loss, &target, &mut problems);
+        let objective = Objective::new(&config, &outputs(&network), &[&target], &mut problems);
         if let Err(found) = config.optimizer.check() {
             problems.extend("optimizer.", &found);
         }
@@ -45,6 +46,7 @@ impl Task {
         problems.or(Self {
             network,
             config,
+            objective,
             input,
             target,
             seed,
@@ -98,13 +100,20 @@ impl Task {
         self.model
     }
 
-    pub(crate) fn objective(&self) -> Objective {
-        Objective {
-            loss: self.config.loss,
-            outputs: self.network.outputs(),
-            takes_logits: self.network.gives_logits(),
-        }
+    /// The name of everything that is measured beside the loss, and which way it improves.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<(String, Direction)> {
+        let metrics = self.objective.metrics().into_iter();
+        metrics.map(|entry| (entry.name(), entry.metric.direction())).collect()
     }
+}
+
+fn outputs(network: &NetworkSpec) -> Vec<OutputShape> {
+    vec![OutputShape {
+        name: "output".to_owned(),
+        shape: vec![network.outputs()],
+        gives_logits: network.gives_logits(),
+    }]
 }
 
 fn check_input(input: &InputSpec, problems: &mut Problems) {
@@ -114,29 +123,11 @@ fn check_input(input: &InputSpec, problems: &mut Problems) {
     }
 }
 
-fn check_loss(network: &NetworkSpec, loss: Loss, target: &Target, problems: &mut Problems) {
-    if loss != Loss::CategoricalCrossentropy {
-        return;
-    }
-    match target {
-        Target::Values(_) => problems.push(
-            "loss",
-            "categorical_crossentropy needs classes, but the target is numbers; \
-             use mean_squared_error",
-        ),
-        Target::Classes(_) if network.outputs() == 1 => problems.push(
-            "loss",
-            "categorical_crossentropy needs one output per class, but the network has one output",
-        ),
-        Target::Classes(_) => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::testing::{adam, classifier};
     use arrowhop_types::optimizer::{Adam, Method};
-    use arrowhop_types::{Dtype, InputSpec, Loss, Optimizer, Target};
+    use arrowhop_types::{Dtype, InputSpec, Loss, Optimizer, OutputConfig, Target};
 
     use super::Task;
 
@@ -146,6 +137,7 @@ mod tests {
         let mut config = right.config.clone();
         let method = Method::Adam(Adam { beta_1: 1.0, epsilon: 0.0, ..Adam::default() });
         config.optimizer = Optimizer { method, ..adam(f64::INFINITY) };
+        config.outputs = vec![OutputConfig::new(Loss::SPARSE_CATEGORICAL_CROSSENTROPY)];
         config.batch_rows = 0;
         config.passes = 0;
         let input = InputSpec { shape: vec![2, 2], dtype: Dtype::F32, normalize: 0.0 };
@@ -172,7 +164,7 @@ mod tests {
     fn classes_can_be_learnt_by_squared_error() {
         let right = classifier(adam(0.1), 16, 1);
         let mut config = right.config.clone();
-        config.loss = Loss::MeanSquaredError;
+        config.outputs[0].loss = Loss::MeanSquaredError;
         let Task { network, input, target, .. } = right;
         assert!(Task::new(network, config, input, target, 1, right.model, false).is_ok());
     }

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use arrowhop_network::NetworkSpec;
 use arrowhop_types::optimizer::{Adam, Method, Semantics, Sgd};
 use arrowhop_types::stream::Stream;
-use arrowhop_types::{Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Score, Target};
+use arrowhop_types::{
+    Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Optimizer, Score, Target,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -79,13 +81,10 @@ pub(crate) fn task(
     passes: u32,
 ) -> Task {
     let keras_json = json!({"class_name": "Sequential", "config": {"layers": layers}});
-    let config = ModelConfig {
-        architecture: "test".into(),
-        optimizer,
-        loss: Loss::CategoricalCrossentropy,
-        batch_rows,
-        passes,
-    };
+    let loss = Loss::CATEGORICAL_CROSSENTROPY;
+    let mut config =
+        ModelConfig { passes, ..ModelConfig::new("test", optimizer, loss, batch_rows) };
+    config.outputs[0].metrics = vec![Metric::Accuracy];
     let input = InputSpec { shape: vec![inputs], dtype: Dtype::F32, normalize: 1.0 };
     let target = Target::Classes((0..classes).map(|class| format!("class {class}")).collect());
     let network = NetworkSpec::parse(&keras_json.to_string()).unwrap();

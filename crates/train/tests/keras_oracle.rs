@@ -14,7 +14,9 @@ use arrowhop_train::{
     InputChunks, Inputs, Rows, State, TargetChunks, Task, Visit, evaluate, predict, train_visit,
 };
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
-use arrowhop_types::{Dtype, InputSpec, Loss, ModelConfig, ModelId, Score, ShardId, Target};
+use arrowhop_types::{
+    Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Score, ShardId, Target,
+};
 use serde_json::Value;
 
 fn fixtures() -> Option<PathBuf> {
@@ -54,8 +56,8 @@ fn keep_on(_: u64, _: &Score) -> ControlFlow<()> {
 
 fn task(spec: NetworkSpec, optimizer: Optimizer, loss: Loss, target: Target, rows: u32) -> Task {
     let input = InputSpec { shape: spec.input_shape().to_vec(), dtype: Dtype::F32, normalize: 1.0 };
-    let config =
-        ModelConfig { architecture: "trace".into(), optimizer, loss, batch_rows: rows, passes: 1 };
+    let mut config = ModelConfig::new("trace", optimizer, loss, rows);
+    config.outputs[0].metrics = vec![Metric::Accuracy];
     Task::new(spec, config, input, target, 0, ModelId(1), false).unwrap()
 }
 
@@ -77,11 +79,7 @@ fn three_steps_of_each_supported_layer_are_keras_s() {
     let Some(folder) = fixtures() else { return };
     let mut checked = Vec::new();
     for trace in read_json(&folder.join("keras_oracle/train_traces.json")).as_array().unwrap() {
-        let loss = match trace["loss"].as_str().unwrap() {
-            "categorical_crossentropy" => Loss::CategoricalCrossentropy,
-            "mean_squared_error" => Loss::MeanSquaredError,
-            _ => continue,
-        };
+        let loss = trace["loss"].as_str().unwrap().parse().unwrap();
         let Ok(spec) = NetworkSpec::parse(&trace["model"].to_string()) else { continue };
         check_trace(trace, spec, loss);
         checked.push(trace["name"].as_str().unwrap().to_owned());
@@ -91,6 +89,7 @@ fn three_steps_of_each_supported_layer_are_keras_s() {
         "conv_stride2_same_even",
         "batchnorm_conv",
         "frozen_first_layer",
+        "binary_sigmoid",
         "regression_mse",
     ];
     assert_eq!(checked, expected);
@@ -103,18 +102,19 @@ fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
     let width = spec.outputs();
     let batch = u32::try_from(y.len() / width).unwrap();
     let sgd = Optimizer::named("sgd", Semantics::Current).unwrap().at_rate(0.1);
-    let target = match loss {
-        Loss::CategoricalCrossentropy => {
-            Target::Classes((0..width).map(|class| class.to_string()).collect())
-        }
-        Loss::MeanSquaredError => Target::Values(width),
+    let is_class = loss == Loss::CATEGORICAL_CROSSENTROPY;
+    let target = if is_class {
+        Target::Classes((0..width).map(|class| class.to_string()).collect())
+    } else {
+        Target::Values(width)
     };
     let trainable: Vec<bool> = spec.weights().iter().map(|weight| weight.trainable).collect();
     let task = task(spec, sgd, loss, target, batch);
-    let indices = classes_of(loss, &y, width);
-    let targets = match loss {
-        Loss::CategoricalCrossentropy => TargetChunks::Classes(vec![&indices]),
-        Loss::MeanSquaredError => TargetChunks::Values(vec![&y]),
+    let indices = if is_class { classes(&y, width) } else { Vec::new() };
+    let targets = if is_class {
+        TargetChunks::Classes(vec![&indices])
+    } else {
+        TargetChunks::Values(vec![&y])
     };
     let rows = Rows::new(&task, InputChunks::F32(vec![&inputs]), targets).unwrap();
 
@@ -157,13 +157,6 @@ fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
     .unwrap();
     let expected = floats(&trace["predict_after"]["data"]);
     assert_near(&format!("{name}: prediction"), &predicted, &expected, 1e-4);
-}
-
-fn classes_of(loss: Loss, y: &[f32], width: usize) -> Vec<i32> {
-    match loss {
-        Loss::CategoricalCrossentropy => classes(y, width),
-        Loss::MeanSquaredError => Vec::new(),
-    }
 }
 
 #[test]
@@ -263,7 +256,7 @@ fn assert_weights(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>], toleran
 fn iris_task(oracle: &Value, optimizer: Optimizer, batch_rows: u32) -> Task {
     let spec = NetworkSpec::parse(&oracle["model"].to_string()).unwrap();
     let target = Target::Classes(vec!["setosa".into(), "versicolor".into(), "virginica".into()]);
-    task(spec, optimizer, Loss::CategoricalCrossentropy, target, batch_rows)
+    task(spec, optimizer, Loss::CATEGORICAL_CROSSENTROPY, target, batch_rows)
 }
 
 /// The chosen rows of the table: four lengths each, and the class.

@@ -6,10 +6,14 @@ mod data;
 mod error;
 mod id;
 mod live;
+mod loss;
+mod metric;
 pub mod optimizer;
 mod record;
+mod score;
 mod spec;
 pub mod stream;
+mod term;
 mod time;
 
 pub use data::{DataSet, Dtype, InputSpec, Part, ShardInfo, Target};
@@ -18,13 +22,17 @@ pub use id::{
     DataSetId, Digest, InvalidDigest, ModelId, RunId, SegmentId, ShardId, SlotId, Version, VisitId,
 };
 pub use live::{LiveModel, LiveRun};
+pub use loss::{Crossentropy, Loss};
+pub use metric::{Average, Curve, Metric};
 pub use optimizer::Optimizer;
 pub use record::{
-    EpochRecord, ModelRecord, ModelStatus, RunRecord, RunStatus, Score, VisitKind, VisitRecord,
+    EpochRecord, ModelRecord, ModelStatus, RunRecord, RunStatus, VisitKind, VisitRecord,
     VisitTiming,
 };
+pub use score::{Measures, MetricSums, Score};
 pub use spec::{
-    Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective, RunSpec,
+    Architecture, CheckpointPolicy, Direction, LOSS, ModelConfig, Objective, OutputConfig, RunSpec,
     TrainMetrics, VisitOrder,
 };
+pub use term::InvalidTerm;
 pub use time::Timestamp;

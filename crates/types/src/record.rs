@@ -4,20 +4,9 @@
 use std::time::Duration;
 
 use crate::{
-    Digest, ErrorClass, Metric, ModelConfig, ModelId, RunId, RunSpec, ShardId, SlotId, Timestamp,
-    Version, VisitId,
+    Digest, Direction, ErrorClass, Measures, ModelConfig, ModelId, Objective, Part, RunId, RunSpec,
+    Score, ShardId, SlotId, Timestamp, Version, VisitId,
 };
-
-/// Sums over rows, so that shards add up exactly like one pass over all rows.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Score {
-    /// Rows scored.
-    pub rows: u64,
-    /// Sum of the rows' losses.
-    pub loss_sum: f64,
-    /// Rows classified right; `None` where the target is not a class.
-    pub correct: Option<u64>,
-}
 
 /// What a visit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,14 +70,14 @@ pub struct VisitRecord {
 }
 
 /// A model's metrics after an epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EpochRecord {
     /// From 0.
     pub epoch: u32,
     /// Over all training shards.
-    pub train: Score,
+    pub train: Measures,
     /// Over all validation shards.
-    pub validation: Score,
+    pub validation: Measures,
     /// Since the run's start.
     pub ended_at: Timestamp,
 }
@@ -168,50 +157,28 @@ pub struct RunRecord {
     pub models: Vec<ModelRecord>,
 }
 
-impl Score {
-    /// Mean loss per row; `None` without rows.
+impl EpochRecord {
+    /// What was measured on the rows of a part.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "row counts stay far below 2^53")]
-    pub fn loss(&self) -> Option<f64> {
-        (self.rows > 0).then(|| self.loss_sum / self.rows as f64)
+    pub fn measures(&self, part: Part) -> &Measures {
+        match part {
+            Part::Train => &self.train,
+            Part::Validation => &self.validation,
+        }
     }
 
-    /// Share of rows classified right; `None` without rows or classes.
+    /// The value of an objective.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "row counts stay far below 2^53")]
-    pub fn accuracy(&self) -> Option<f64> {
-        self.correct.filter(|_| self.rows > 0).map(|correct| correct as f64 / self.rows as f64)
-    }
-
-    /// Adds the score of other rows.
-    ///
-    /// ```
-    /// # use arrowhop_types::Score;
-    /// let mut sum = Score::default();
-    /// sum.add(&Score { rows: 4, loss_sum: 2.0, correct: Some(3) });
-    /// assert_eq!((sum.loss(), sum.accuracy()), (Some(0.5), Some(0.75)));
-    /// ```
-    pub fn add(&mut self, other: &Self) {
-        self.correct = match (self.rows, other.rows) {
-            (0, _) => other.correct,
-            (_, 0) => self.correct,
-            _ => self.correct.zip(other.correct).map(|(a, b)| a + b),
-        };
-        self.rows += other.rows;
-        self.loss_sum += other.loss_sum;
+    pub fn value(&self, objective: &Objective) -> Option<f64> {
+        self.measures(objective.part).value(&objective.metric)
     }
 }
 
-impl EpochRecord {
-    /// One of its metrics.
+impl ModelRecord {
+    /// The latest value of an objective.
     #[must_use]
-    pub fn metric(&self, metric: Metric) -> Option<f64> {
-        match metric {
-            Metric::TrainLoss => self.train.loss(),
-            Metric::TrainAccuracy => self.train.accuracy(),
-            Metric::ValidationLoss => self.validation.loss(),
-            Metric::ValidationAccuracy => self.validation.accuracy(),
-        }
+    pub fn value(&self, objective: &Objective) -> Option<f64> {
+        self.epochs.last()?.value(objective)
     }
 }
 
@@ -263,15 +230,14 @@ impl RunRecord {
     /// last, models without a value before them; ties keep the models' order.
     #[must_use]
     pub fn ranking(&self) -> Vec<&ModelRecord> {
-        let objective = self.spec.objective;
+        let objective = &self.spec.objective;
         let mut models: Vec<_> = self.models.iter().collect();
         models.sort_by(|a, b| {
             let key = |record: &ModelRecord| {
                 let broken = record.status.reason().is_some();
-                let value = record.epochs.last().and_then(|epoch| epoch.metric(objective.metric));
-                let cost = value.map(|value| match objective.direction {
-                    crate::Direction::Minimize => value,
-                    crate::Direction::Maximize => -value,
+                let cost = record.value(objective).map(|value| match objective.direction {
+                    Direction::Minimize => value,
+                    Direction::Maximize => -value,
                 });
                 (broken, cost.unwrap_or(f64::INFINITY))
             };
@@ -285,12 +251,7 @@ impl RunRecord {
     #[must_use]
     pub fn best(&self) -> Option<&ModelRecord> {
         self.ranking().into_iter().find(|model| {
-            model.status.reason().is_none()
-                && model
-                    .epochs
-                    .last()
-                    .and_then(|epoch| epoch.metric(self.spec.objective.metric))
-                    .is_some()
+            model.status.reason().is_none() && model.value(&self.spec.objective).is_some()
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What is asked for: a run and the model configurations in it.
 
-use crate::{DataSet, ModelId, Optimizer, RunId, ShardId};
+use crate::{DataSet, Loss, Metric, ModelId, Optimizer, Part, RunId, ShardId};
 
 /// A network's definition, as the user brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,13 +11,15 @@ pub struct Architecture {
     pub keras_json: String,
 }
 
-/// What is minimised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// Cross-entropy between a one-hot class and probabilities.
-    CategoricalCrossentropy,
-    /// Mean of squared differences over a row's outputs.
-    MeanSquaredError,
+/// What one output of a network is held to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputConfig {
+    /// What is minimised.
+    pub loss: Loss,
+    /// What it counts in the sum over outputs.
+    pub loss_weight: f64,
+    /// What is measured beside it, in the order of reports.
+    pub metrics: Vec<Metric>,
 }
 
 /// One configuration: architecture, compile parameters, fit parameters.
@@ -27,26 +29,18 @@ pub struct ModelConfig {
     pub architecture: String,
     /// The optimizer.
     pub optimizer: Optimizer,
-    /// The loss.
-    pub loss: Loss,
+    /// One entry for each of the network's outputs, in their order; a single one is every output's.
+    pub outputs: Vec<OutputConfig>,
+    /// What a row's loss counts in training, by the row's class; empty where every class counts 1.
+    pub class_weights: Vec<f64>,
     /// Rows per batch; a visit's last batch may be smaller.
     pub batch_rows: u32,
     /// Passes over the shard in one visit.
     pub passes: u32,
 }
 
-/// A number by which models are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Mean loss over the training rows.
-    TrainLoss,
-    /// Share of training rows classified right.
-    TrainAccuracy,
-    /// Mean loss over the validation rows.
-    ValidationLoss,
-    /// Share of validation rows classified right.
-    ValidationAccuracy,
-}
+/// The name of the mean loss among those of metrics.
+pub const LOSS: &str = "loss";
 
 /// Which way a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +52,12 @@ pub enum Direction {
 }
 
 /// How models are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Objective {
-    /// The metric.
-    pub metric: Metric,
+    /// On which rows.
+    pub part: Part,
+    /// [`LOSS`], or the name of a metric.
+    pub metric: String,
     /// Which way it improves.
     pub direction: Direction,
 }
@@ -156,35 +152,42 @@ impl RunSpec {
     }
 }
 
-impl Loss {
-    /// Keras's name of it.
+impl OutputConfig {
+    /// A loss of weight 1, and no metrics.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CategoricalCrossentropy => "categorical_crossentropy",
-            Self::MeanSquaredError => "mean_squared_error",
+    pub fn new(loss: Loss) -> Self {
+        Self { loss, loss_weight: 1.0, metrics: Vec::new() }
+    }
+}
+
+impl ModelConfig {
+    /// One loss for every output, no metrics, all classes alike, one pass.
+    #[must_use]
+    pub fn new(architecture: &str, optimizer: Optimizer, loss: Loss, batch_rows: u32) -> Self {
+        Self {
+            architecture: architecture.to_owned(),
+            optimizer,
+            outputs: vec![OutputConfig::new(loss)],
+            class_weights: Vec::new(),
+            batch_rows,
+            passes: 1,
         }
     }
 }
 
-impl Metric {
-    /// Its name in experiments, tables and JSON.
+impl Objective {
+    /// Its name in experiments, tables and JSON: `validation_loss`, `train_accuracy`.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::TrainLoss => "train_loss",
-            Self::TrainAccuracy => "train_accuracy",
-            Self::ValidationLoss => "validation_loss",
-            Self::ValidationAccuracy => "validation_accuracy",
-        }
+    pub fn name(&self) -> String {
+        format!("{}_{}", self.part.name(), self.metric)
     }
 
-    /// Which way it improves.
+    /// The part and the metric of such a name.
     #[must_use]
-    pub fn direction(self) -> Direction {
-        match self {
-            Self::TrainLoss | Self::ValidationLoss => Direction::Minimize,
-            Self::TrainAccuracy | Self::ValidationAccuracy => Direction::Maximize,
-        }
+    pub fn split(name: &str) -> Option<(Part, &str)> {
+        let parts = [Part::Train, Part::Validation].into_iter();
+        let mut found = parts
+            .filter_map(|part| Some((part, name.strip_prefix(part.name())?.strip_prefix('_')?)));
+        found.next()
     }
 }

@@ -1,10 +1,11 @@
 //! Small pieces shared by all translations.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use arrowhop_types::{
-    Classify, DataSetId, Digest, ErrorClass, ModelId, RunId, SegmentId, ShardId, SlotId, Timestamp,
-    VisitKind,
+    Classify, DataSetId, Digest, ErrorClass, ModelId, Part, RunId, SegmentId, ShardId, SlotId,
+    Timestamp, VisitKind,
 };
 
 use crate::control as proto;
@@ -92,6 +93,28 @@ impl From<SlotId> for proto::Slot {
 impl From<proto::Slot> for SlotId {
     fn from(slot: proto::Slot) -> Self {
         Self { segment: SegmentId(slot.segment), index: slot.index }
+    }
+}
+
+/// A loss or a metric by its text.
+pub(crate) fn term<T: FromStr>(text: &str, field: &'static str) -> Result<T, WireError> {
+    text.parse().map_err(|_| WireError::Unknown { field, value: text.to_owned() })
+}
+
+impl From<Part> for proto::Part {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Train => Self::Train,
+            Part::Validation => Self::Validation,
+        }
+    }
+}
+
+pub(crate) fn part(value: i32) -> Result<Part, WireError> {
+    match proto::Part::try_from(value) {
+        Ok(proto::Part::Train) => Ok(Part::Train),
+        Ok(proto::Part::Validation) => Ok(Part::Validation),
+        _ => Err(WireError::Unknown { field: "objective.part", value: value.to_string() }),
     }
 }
 

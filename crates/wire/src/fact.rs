@@ -69,7 +69,7 @@ pub enum VisitOutcome {
 }
 
 /// What a visit that ended well brought.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VisitReport {
     /// The version the model has now.
     pub version: Version,
@@ -187,8 +187,8 @@ impl TryFrom<proto::visit_ended::Outcome> for VisitOutcome {
                 digest: digest(&done.digest, "done.digest")?,
                 state_bytes: done.state_bytes,
                 timing: present(done.timing, "done.timing")?.into(),
-                train: present(done.train, "done.train")?.into(),
-                validation: present(done.validation, "done.validation")?.into(),
+                train: present(done.train, "done.train")?.try_into()?,
+                validation: present(done.validation, "done.validation")?.try_into()?,
             })),
             Outcome::Aborted(_) => Self::Aborted,
             Outcome::Diverged(reason) => Self::Diverged(reason),

@@ -3,25 +3,62 @@
 use std::time::Duration;
 
 use arrowhop_types::{
-    Digest, EpochRecord, ModelId, ModelRecord, ModelStatus, RunId, RunRecord, RunStatus, Score,
-    Version, VisitId, VisitRecord, VisitTiming,
+    Digest, EpochRecord, Measures, MetricSums, ModelId, ModelRecord, ModelStatus, RunId, RunRecord,
+    RunStatus, Score, Version, VisitId, VisitRecord, VisitTiming,
 };
 
 use crate::WireError;
 use crate::control as proto;
 use crate::convert::{
-    digest, micros, model, optional_digest, present, shard, timestamp, visit_kind,
+    digest, micros, model, optional_digest, present, shard, term, timestamp, visit_kind,
 };
 
 impl From<Score> for proto::Score {
     fn from(score: Score) -> Self {
-        Self { rows: score.rows, loss_sum: score.loss_sum, correct: score.correct }
+        let metrics = score.metrics.into_iter().map(|entry| proto::MetricSums {
+            output: entry.output.unwrap_or_default(),
+            metric: entry.metric.to_string(),
+            sums: entry.sums,
+        });
+        Self { rows: score.rows, loss_sum: score.loss_sum, metrics: metrics.collect() }
     }
 }
 
-impl From<proto::Score> for Score {
-    fn from(score: proto::Score) -> Self {
-        Self { rows: score.rows, loss_sum: score.loss_sum, correct: score.correct }
+impl TryFrom<proto::Score> for Score {
+    type Error = WireError;
+
+    fn try_from(score: proto::Score) -> Result<Self, WireError> {
+        let metrics = score.metrics.into_iter().map(|entry| {
+            Ok(MetricSums {
+                metric: term(&entry.metric, "score.metrics.metric")?,
+                output: (!entry.output.is_empty()).then_some(entry.output),
+                sums: entry.sums,
+            })
+        });
+        let metrics = metrics.collect::<Result<_, _>>()?;
+        Ok(Self { rows: score.rows, loss_sum: score.loss_sum, metrics })
+    }
+}
+
+impl From<Measures> for proto::Measures {
+    fn from(measures: Measures) -> Self {
+        let metrics = measures.metrics.into_iter();
+        Self {
+            rows: measures.rows,
+            loss: measures.loss,
+            metrics: metrics.map(|(name, value)| proto::MetricValue { name, value }).collect(),
+        }
+    }
+}
+
+impl From<proto::Measures> for Measures {
+    fn from(measures: proto::Measures) -> Self {
+        let metrics = measures.metrics.into_iter();
+        Self {
+            rows: measures.rows,
+            loss: measures.loss,
+            metrics: metrics.map(|metric| (metric.name, metric.value)).collect(),
+        }
     }
 }
 
@@ -166,8 +203,8 @@ impl TryFrom<proto::VisitRecord> for VisitRecord {
             started_at: timestamp(record.started_at_us),
             ended_at: timestamp(record.ended_at_us),
             timing: present(record.timing, "visit.timing")?.into(),
-            train: present(record.train, "visit.train")?.into(),
-            validation: present(record.validation, "visit.validation")?.into(),
+            train: present(record.train, "visit.train")?.try_into()?,
+            validation: present(record.validation, "visit.validation")?.try_into()?,
         })
     }
 }
@@ -187,8 +224,8 @@ impl TryFrom<proto::InitialState> for (ModelId, Digest) {
     }
 }
 
-impl From<(RunRecord, Vec<VisitRecord>)> for proto::RunRecord {
-    fn from((record, visits): (RunRecord, Vec<VisitRecord>)) -> Self {
+impl From<RunRecord> for proto::RunRecord {
+    fn from(record: RunRecord) -> Self {
         let models = record.models.into_iter().map(|model| proto::ModelRecord {
             model: model.model.0,
             status: Some((&model.status).into()),
@@ -207,12 +244,11 @@ impl From<(RunRecord, Vec<VisitRecord>)> for proto::RunRecord {
             submitted_at_us: record.submitted_at.0,
             elapsed_us: micros(record.elapsed),
             slots: record.slots.into_iter().map(Into::into).collect(),
-            visits: visits.into_iter().map(Into::into).collect(),
         }
     }
 }
 
-impl TryFrom<proto::RunRecord> for (RunRecord, Vec<VisitRecord>) {
+impl TryFrom<proto::RunRecord> for RunRecord {
     type Error = WireError;
 
     fn try_from(record: proto::RunRecord) -> Result<Self, WireError> {
@@ -238,7 +274,7 @@ impl TryFrom<proto::RunRecord> for (RunRecord, Vec<VisitRecord>) {
                 initial: optional_digest(&entry.initial_digest, "model.initial_digest")?,
             });
         }
-        let run = RunRecord {
+        Ok(Self {
             run: RunId(record.run),
             spec,
             status: present(record.status, "run.status")?.try_into()?,
@@ -246,8 +282,6 @@ impl TryFrom<proto::RunRecord> for (RunRecord, Vec<VisitRecord>) {
             elapsed: Duration::from_micros(record.elapsed_us),
             slots: record.slots.into_iter().map(Into::into).collect(),
             models,
-        };
-        let visits: Result<_, _> = record.visits.into_iter().map(TryInto::try_into).collect();
-        Ok((run, visits?))
+        })
     }
 }

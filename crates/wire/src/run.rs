@@ -1,13 +1,13 @@
 //! A run's specification, there and back.
 
 use arrowhop_types::{
-    Architecture, CheckpointPolicy, Direction, Loss, Metric, ModelConfig, Objective, RunId,
+    Architecture, CheckpointPolicy, Direction, ModelConfig, Objective, OutputConfig, RunId,
     RunSpec, ShardId, TrainMetrics, VisitOrder,
 };
 
 use crate::WireError;
 use crate::control as proto;
-use crate::convert::{present, shard};
+use crate::convert::{part, present, shard, term};
 
 impl From<RunSpec> for proto::Run {
     fn from(spec: RunSpec) -> Self {
@@ -18,10 +18,7 @@ impl From<RunSpec> for proto::Run {
             architectures: spec.architectures.into_iter().map(Into::into).collect(),
             configs: spec.configs.into_iter().map(Into::into).collect(),
             data: Some(spec.data.into()),
-            objective: Some(proto::Objective {
-                metric: proto::Metric::from(spec.objective.metric).into(),
-                maximize: spec.objective.direction == Direction::Maximize,
-            }),
+            objective: Some(spec.objective.into()),
             train_metrics: match spec.train_metrics {
                 TrainMetrics::Evaluate => proto::TrainMetrics::Evaluate,
                 TrainMetrics::Running => proto::TrainMetrics::Running,
@@ -45,7 +42,6 @@ impl TryFrom<proto::Run> for RunSpec {
     type Error = WireError;
 
     fn try_from(run: proto::Run) -> Result<Self, WireError> {
-        let objective = present(run.objective, "run.objective")?;
         Ok(Self {
             name: run.name,
             seed: run.seed,
@@ -53,14 +49,7 @@ impl TryFrom<proto::Run> for RunSpec {
             architectures: run.architectures.into_iter().map(Into::into).collect(),
             configs: run.configs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             data: present(run.data, "run.data")?.try_into()?,
-            objective: Objective {
-                metric: metric(objective.metric)?,
-                direction: if objective.maximize {
-                    Direction::Maximize
-                } else {
-                    Direction::Minimize
-                },
-            },
+            objective: present(run.objective, "run.objective")?.try_into()?,
             train_metrics: train_metrics(run.train_metrics)?,
             order: present(run.order, "run.order")?.try_into()?,
             prescribed: run
@@ -78,16 +67,6 @@ impl TryFrom<proto::Run> for RunSpec {
 
 fn shard_list(shards: Vec<ShardId>) -> proto::ShardList {
     proto::ShardList { shards: shards.into_iter().map(|shard| shard.0).collect() }
-}
-
-fn metric(value: i32) -> Result<Metric, WireError> {
-    match proto::Metric::try_from(value) {
-        Ok(proto::Metric::TrainLoss) => Ok(Metric::TrainLoss),
-        Ok(proto::Metric::TrainAccuracy) => Ok(Metric::TrainAccuracy),
-        Ok(proto::Metric::ValidationLoss) => Ok(Metric::ValidationLoss),
-        Ok(proto::Metric::ValidationAccuracy) => Ok(Metric::ValidationAccuracy),
-        _ => Err(unknown("objective.metric", value)),
-    }
 }
 
 fn train_metrics(value: i32) -> Result<TrainMetrics, WireError> {
@@ -110,14 +89,22 @@ fn unknown(field: &'static str, value: i32) -> WireError {
     WireError::Unknown { field, value: value.to_string() }
 }
 
-impl From<Metric> for proto::Metric {
-    fn from(metric: Metric) -> Self {
-        match metric {
-            Metric::TrainLoss => Self::TrainLoss,
-            Metric::TrainAccuracy => Self::TrainAccuracy,
-            Metric::ValidationLoss => Self::ValidationLoss,
-            Metric::ValidationAccuracy => Self::ValidationAccuracy,
+impl From<Objective> for proto::Objective {
+    fn from(objective: Objective) -> Self {
+        Self {
+            part: proto::Part::from(objective.part).into(),
+            metric: objective.metric,
+            maximize: objective.direction == Direction::Maximize,
         }
+    }
+}
+
+impl TryFrom<proto::Objective> for Objective {
+    type Error = WireError;
+
+    fn try_from(objective: proto::Objective) -> Result<Self, WireError> {
+        let direction = if objective.maximize { Direction::Maximize } else { Direction::Minimize };
+        Ok(Self { part: part(objective.part)?, metric: objective.metric, direction })
     }
 }
 
@@ -164,11 +151,8 @@ impl From<ModelConfig> for proto::ModelConfig {
         Self {
             architecture: config.architecture,
             optimizer: Some(config.optimizer.into()),
-            loss: match config.loss {
-                Loss::CategoricalCrossentropy => proto::Loss::CategoricalCrossentropy,
-                Loss::MeanSquaredError => proto::Loss::MeanSquaredError,
-            }
-            .into(),
+            outputs: config.outputs.into_iter().map(Into::into).collect(),
+            class_weights: config.class_weights,
             batch_rows: config.batch_rows,
             passes: config.passes,
         }
@@ -182,13 +166,33 @@ impl TryFrom<proto::ModelConfig> for ModelConfig {
         Ok(Self {
             architecture: config.architecture,
             optimizer: present(config.optimizer, "config.optimizer")?.try_into()?,
-            loss: match proto::Loss::try_from(config.loss) {
-                Ok(proto::Loss::CategoricalCrossentropy) => Loss::CategoricalCrossentropy,
-                Ok(proto::Loss::MeanSquaredError) => Loss::MeanSquaredError,
-                _ => return Err(unknown("config.loss", config.loss)),
-            },
+            outputs: config.outputs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            class_weights: config.class_weights,
             batch_rows: config.batch_rows,
             passes: config.passes,
+        })
+    }
+}
+
+impl From<OutputConfig> for proto::OutputConfig {
+    fn from(output: OutputConfig) -> Self {
+        Self {
+            loss: output.loss.to_string(),
+            loss_weight: output.loss_weight,
+            metrics: output.metrics.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::OutputConfig> for OutputConfig {
+    type Error = WireError;
+
+    fn try_from(output: proto::OutputConfig) -> Result<Self, WireError> {
+        let metrics = output.metrics.iter().map(|text| term(text, "config.outputs.metrics"));
+        Ok(Self {
+            loss: term(&output.loss, "config.outputs.loss")?,
+            loss_weight: output.loss_weight,
+            metrics: metrics.collect::<Result<_, _>>()?,
         })
     }
 }

@@ -68,12 +68,25 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) async fn describe(
+    pub(crate) async fn describe(&mut self, run: RunId) -> anyhow::Result<RunRecord> {
+        let record = self.supervisor.describe(proto::RunRef::from(run)).await;
+        Ok(record.with_context(|| format!("read run {run}"))?.into_inner().try_into()?)
+    }
+
+    /// A run's record and its hop log.
+    pub(crate) async fn history(
         &mut self,
         run: RunId,
     ) -> anyhow::Result<(RunRecord, Vec<VisitRecord>)> {
-        let record = self.supervisor.describe(proto::RunRef::from(run)).await;
-        Ok(record.with_context(|| format!("read run {run}"))?.into_inner().try_into()?)
+        let record = self.describe(run).await?;
+        let reading = || format!("read the visits of run {run}");
+        let visits = self.supervisor.visits(proto::RunRef::from(run)).await;
+        let mut stream = visits.with_context(reading)?.into_inner();
+        let mut visits = Vec::new();
+        while let Some(visit) = stream.message().await.with_context(reading)? {
+            visits.push(visit.try_into()?);
+        }
+        Ok((record, visits))
     }
 
     pub(crate) async fn watch(&mut self, run: RunId) -> anyhow::Result<Watched> {

@@ -1,5 +1,6 @@
 //! The one binary: subcommands, and nothing that another crate could do.
 
+mod class_weight;
 pub mod cli;
 mod client;
 mod commands;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arrowhop_types::{
-    EpochRecord, LiveModel, LiveRun, Metric, ModelId, ModelStatus, RunSpec, VisitKind,
-};
+use arrowhop_types::{EpochRecord, LiveModel, LiveRun, ModelId, ModelStatus, RunSpec, VisitKind};
 use console::{Term, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -158,7 +156,8 @@ impl Display {
     /// Without a terminal: a line when a model has ended an epoch, or ended altogether.
     fn tell(&mut self, live: &LiveRun) {
         for model in &live.models {
-            let now = (model.last_epoch.map_or(0, |epoch| epoch.epoch + 1), model.status.name());
+            let epoch = model.last_epoch.as_ref().map_or(0, |epoch| epoch.epoch + 1);
+            let now = (epoch, model.status.name());
             let before = self.told.insert(model.model, now).unwrap_or((0, "running"));
             if before == now {
                 continue;
@@ -181,17 +180,12 @@ impl Display {
     }
 }
 
+/// Everything that was measured, on training rows and then on validation rows.
 fn metrics(epoch: &EpochRecord) -> String {
-    let shown = [
-        ("loss", Metric::TrainLoss),
-        ("acc", Metric::TrainAccuracy),
-        ("val loss", Metric::ValidationLoss),
-        ("acc", Metric::ValidationAccuracy),
-    ];
-    let shown = shown.into_iter().filter_map(|(name, metric)| {
-        epoch.metric(metric).map(|value| format!("{name} {value:.4}"))
-    });
-    shown.collect::<Vec<_>>().join("  ")
+    let train = epoch.train.named().map(|(name, value)| format!("{name} {value:.4}"));
+    let validation = epoch.validation.named();
+    let validation = validation.map(|(name, value)| format!("val {name} {value:.4}"));
+    train.chain(validation).collect::<Vec<_>>().join("  ")
 }
 
 fn clock(duration: Duration) -> String {

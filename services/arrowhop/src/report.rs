@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use arrowhop_catalog::RunSummary;
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
-    Direction, EpochRecord, Metric, ModelConfig, ModelRecord, ModelStatus, Part, RunRecord,
+    Direction, EpochRecord, LOSS, ModelConfig, ModelRecord, ModelStatus, Part, RunRecord,
     RunStatus, Target,
 };
 use comfy_table::{CellAlignment, Table, presets};
@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::cli::Output;
 use crate::exit::Exit;
 
-const METRICS: [Metric; 4] =
-    [Metric::TrainLoss, Metric::TrainAccuracy, Metric::ValidationLoss, Metric::ValidationAccuracy];
+/// A column of measurements: on which rows, and what.
+type Column = (Part, String);
 
 /// Prints a run's leaderboard.
 pub(crate) fn leaderboard(record: &RunRecord, output: Output) -> io::Result<()> {
@@ -46,9 +46,13 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// An empty table for people.
 pub(crate) fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) -> Table {
+    table_of(header.map(str::to_owned).to_vec(), right_aligned.iter().copied())
+}
+
+fn table_of(header: Vec<String>, right_aligned: impl IntoIterator<Item = usize>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
-    for &column in right_aligned {
+    for column in right_aligned {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -58,24 +62,18 @@ pub(crate) fn table<const N: usize>(header: [&str; N], right_aligned: &[usize]) 
 
 fn leaderboard_text(record: &RunRecord) -> String {
     let spec = &record.spec;
-    let header = [
-        "model",
-        "network",
-        "optimizer",
-        "batch",
-        "epochs",
-        "train loss",
-        "train acc",
-        "valid loss",
-        "valid acc",
-        "status",
-    ];
-    let mut table = table(header, &[0, 3, 4, 5, 6, 7, 8]);
+    let columns = columns(record);
+    let fixed = ["model", "network", "optimizer", "batch", "epochs"].map(str::to_owned);
+    let names = columns.iter().map(|(part, name)| match part {
+        Part::Train => format!("train {name}"),
+        Part::Validation => format!("valid {name}"),
+    });
+    let header = fixed.into_iter().chain(names).chain(["status".to_owned()]).collect();
+    let mut table = table_of(header, [0].into_iter().chain(3..5 + columns.len()));
     for model in record.ranking() {
-        let last = model.epochs.last();
-        let shown = |metric: Metric| {
-            let value = last.and_then(|epoch| epoch.metric(metric));
-            value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
+        let shown = |column: &Column| match measured(model.epochs.last(), column) {
+            Some(value) => format!("{value:.4}"),
+            None => "–".to_owned(),
         };
         let mut row = vec![
             model.model.to_string(),
@@ -84,19 +82,14 @@ fn leaderboard_text(record: &RunRecord) -> String {
             model.config.batch_rows.to_string(),
             format!("{}/{}", model.epochs.len(), spec.epochs),
         ];
-        row.extend(METRICS.map(shown));
+        row.extend(columns.iter().map(shown));
         row.push(status_text(&model.status));
         table.add_row(row);
     }
     let best = match record.best() {
         Some(best) => {
-            let value = best.epochs.last().and_then(|epoch| epoch.metric(spec.objective.metric));
-            format!(
-                "best: model {} with {} {:.4}",
-                best.model,
-                spec.objective.metric.name(),
-                value.unwrap_or(f64::NAN)
-            )
+            let (name, value) = (spec.objective.name(), best.value(&spec.objective));
+            format!("best: model {} with {name} {:.4}", best.model, value.unwrap_or(f64::NAN))
         }
         None => "best: none yet".to_owned(),
     };
@@ -133,6 +126,8 @@ fn status_text(status: &ModelStatus) -> String {
 /// One object: the run, its best model, and its models from best to worst.
 pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
     let spec = &record.spec;
+    let columns = columns(record);
+    let models = record.ranking().into_iter().map(|model| model_json(model, &columns));
     json!({
         "schema_version": 1,
         "run": record.run.0,
@@ -143,7 +138,7 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
             _ => None,
         },
         "objective": {
-            "metric": spec.objective.metric.name(),
+            "metric": spec.objective.name(),
             "direction": match spec.objective.direction {
                 Direction::Minimize => "minimize",
                 Direction::Maximize => "maximize",
@@ -166,22 +161,49 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
                 Target::Values(_) => None,
             },
         },
-        "models": record.ranking().into_iter().map(model_json).collect::<Vec<_>>(),
+        "models": models.collect::<Vec<_>>(),
     })
 }
 
-fn model_json(model: &ModelRecord) -> Value {
+/// Everything that any model measured: training rows before validation rows, the loss first.
+fn columns(record: &RunRecord) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for part in [Part::Train, Part::Validation] {
+        let latest = record.models.iter().filter_map(|model| model.epochs.last());
+        let measured = latest.flat_map(|epoch| epoch.measures(part).named());
+        let mut names = vec![LOSS];
+        for (name, _) in measured {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        columns.extend(names.into_iter().map(|name| (part, name.to_owned())));
+    }
+    columns
+}
+
+/// A column's name in JSON and CSV.
+fn key((part, name): &Column) -> String {
+    format!("{}_{name}", part.name())
+}
+
+/// A column's value after an epoch.
+fn measured(epoch: Option<&EpochRecord>, (part, name): &Column) -> Option<f64> {
+    epoch?.measures(*part).value(name)
+}
+
+fn model_json(model: &ModelRecord, columns: &[Column]) -> Value {
     let mut object = Map::new();
     object.insert("model".into(), model.model.0.into());
     object.insert("config".into(), config_json(&model.config));
     object.insert("status".into(), model.status.name().into());
     object.insert("reason".into(), model.status.reason().into());
     object.insert("epochs".into(), model.epochs.len().into());
-    insert_metrics(&mut object, model.epochs.last());
+    insert_metrics(&mut object, columns, model.epochs.last());
     let history = model.epochs.iter().map(|epoch| {
         let mut entry = Map::new();
         entry.insert("epoch".into(), (epoch.epoch + 1).into());
-        insert_metrics(&mut entry, Some(epoch));
+        insert_metrics(&mut entry, columns, Some(epoch));
         Value::Object(entry)
     });
     object.insert("history".into(), history.collect());
@@ -192,18 +214,30 @@ fn model_json(model: &ModelRecord) -> Value {
     Value::Object(object)
 }
 
-fn insert_metrics(object: &mut Map<String, Value>, epoch: Option<&EpochRecord>) {
-    for metric in METRICS {
-        let value = epoch.and_then(|epoch| epoch.metric(metric));
-        object.insert(metric.name().into(), value.into());
+fn insert_metrics(
+    object: &mut Map<String, Value>,
+    columns: &[Column],
+    epoch: Option<&EpochRecord>,
+) {
+    for column in columns {
+        object.insert(key(column), measured(epoch, column).into());
     }
+}
+
+/// The losses of the outputs, in one text.
+fn losses(config: &ModelConfig) -> String {
+    let losses = config.outputs.iter().map(|output| output.loss.to_string());
+    losses.collect::<Vec<_>>().join(" + ")
 }
 
 fn config_json(config: &ModelConfig) -> Value {
     json!({
         "architecture": config.architecture,
         "optimizer": optimizer_json(&config.optimizer),
-        "loss": config.loss.name(),
+        "loss": losses(config),
+        "loss_weights":
+            config.outputs.iter().map(|output| output.loss_weight).collect::<Vec<_>>(),
+        "class_weights": config.class_weights,
         "batch_size": config.batch_rows,
         "passes": config.passes,
     })
@@ -234,29 +268,33 @@ fn optimizer_json(optimizer: &Optimizer) -> Value {
 }
 
 fn leaderboard_csv(record: &RunRecord) -> String {
+    let columns = columns(record);
     let mut text = String::from(
-        "model,architecture,optimizer,learning_rate,loss,batch_size,passes,status,epochs,\
-         train_loss,train_accuracy,validation_loss,validation_accuracy\n",
+        "model,architecture,optimizer,learning_rate,loss,batch_size,passes,status,epochs",
     );
+    for column in &columns {
+        text.push(',');
+        text.push_str(&csv_field(&key(column)));
+    }
+    text.push('\n');
     for model in record.ranking() {
         let config = &model.config;
-        let metric = |metric| {
-            let value = model.epochs.last().and_then(|epoch| epoch.metric(metric));
-            value.map_or_else(String::new, |value| value.to_string())
+        let value = |column: &Column| {
+            measured(model.epochs.last(), column).map_or_else(String::new, |v| v.to_string())
         };
         let fields = [
             model.model.to_string(),
             csv_field(&config.architecture),
             config.optimizer.name().to_owned(),
             config.optimizer.learning_rate.initial().to_string(),
-            config.loss.name().to_owned(),
+            csv_field(&losses(config)),
             config.batch_rows.to_string(),
             config.passes.to_string(),
             model.status.name().to_owned(),
             model.epochs.len().to_string(),
         ];
-        let metrics = METRICS.map(metric);
-        text.push_str(&fields.iter().chain(&metrics).cloned().collect::<Vec<_>>().join(","));
+        let fields = fields.into_iter().chain(columns.iter().map(value));
+        text.push_str(&fields.collect::<Vec<_>>().join(","));
         text.push('\n');
     }
     text
@@ -286,7 +324,7 @@ pub(crate) fn runs(runs: &[RunSummary], output: Output) -> io::Result<()> {
                     run.status.name().to_owned(),
                     format!("{}/{}", run.models_finished, run.models),
                     run.epochs.to_string(),
-                    run.objective.metric.name().to_owned(),
+                    run.objective.name(),
                     best(run),
                     format!("{:.1}", run.elapsed.as_secs_f64()),
                 ]);
@@ -303,7 +341,7 @@ pub(crate) fn runs(runs: &[RunSummary], output: Output) -> io::Result<()> {
                     "models": run.models,
                     "models_finished": run.models_finished,
                     "epochs": run.epochs,
-                    "objective": run.objective.metric.name(),
+                    "objective": run.objective.name(),
                     "best": run.best,
                     "submitted_at_us": run.submitted_at.0,
                     "elapsed_seconds": run.elapsed.as_secs_f64(),

@@ -1,22 +1,25 @@
 //! From an experiment and its prepared data to a run's specification, with everything that is wrong
 //! with them together found before anything is trained.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrowhop_schedule::{Layout, Options, plan};
 use arrowhop_search::{Grid, Random, Searcher};
+use arrowhop_source::Prepared;
 use arrowhop_train::{Footprint, Task};
 use arrowhop_types::{
-    DataSet, Metric, ModelConfig, Objective, Part, Problems, RunSpec, SegmentId, SlotId, Target,
-    VisitOrder,
+    DataSet, Direction, LOSS, Metric, ModelConfig, Objective, Part, Problems, RunSpec, SegmentId,
+    SlotId, Target, VisitOrder,
 };
 use bytesize::ByteSize;
 
-use crate::experiment::{Experiment, Method, Search};
+use crate::class_weight::class_weights;
+use crate::experiment::{Experiment, Method, Search, Wanted};
 use crate::networks::Network;
 
-/// The configurations of a search.
-fn configs(search: &Search, seed: u64) -> Result<Vec<ModelConfig>, Problems> {
+/// The configurations of a search, each with what it is measured by and what its classes count.
+fn configs(search: &Search, seed: u64, prepared: &Prepared) -> Result<Vec<ModelConfig>, Problems> {
     let mut configs = match search.method {
         Method::Grid => Grid::new(&search.space)?.ask_all(),
         Method::Random => {
@@ -27,6 +30,17 @@ fn configs(search: &Search, seed: u64) -> Result<Vec<ModelConfig>, Problems> {
     if let Some(most) = search.configs_max {
         configs.truncate(most as usize);
     }
+    let metrics = match (&search.metrics, &prepared.data_set.target) {
+        (Some(metrics), _) => metrics.clone(),
+        (None, Target::Classes(_)) => vec![Metric::Accuracy],
+        (None, Target::Values(_)) => Vec::new(),
+    };
+    let wanted = search.class_weight.as_ref();
+    let weights = wanted.map_or(Ok(Vec::new()), |wanted| class_weights(wanted, prepared))?;
+    for config in &mut configs {
+        config.class_weights.clone_from(&weights);
+        config.outputs.iter_mut().for_each(|output| output.metrics.clone_from(&metrics));
+    }
     Ok(configs)
 }
 
@@ -34,26 +48,25 @@ fn configs(search: &Search, seed: u64) -> Result<Vec<ModelConfig>, Problems> {
 pub(crate) fn specify(
     experiment: Experiment,
     networks: &[Network],
-    data: DataSet,
+    prepared: &Prepared,
     slot_memory: u64,
 ) -> Result<RunSpec, Problems> {
     let mut problems = Problems::new();
-    let configs = match configs(&experiment.search, experiment.seed) {
+    let configs = match configs(&experiment.search, experiment.seed, prepared) {
         Ok(configs) => configs,
         Err(found) => {
             problems.extend("search: ", &found);
             Vec::new()
         }
     };
-    let objective = objective(experiment.objective, &data, &mut problems);
     let mut spec = RunSpec {
         name: experiment.name,
         seed: experiment.seed,
         epochs: experiment.epochs,
         architectures: networks.iter().map(|network| network.architecture.clone()).collect(),
         configs,
-        data,
-        objective,
+        data: prepared.data_set.clone(),
+        objective: default_objective(&prepared.data_set),
         train_metrics: experiment.train_metrics,
         order: VisitOrder::Free,
         prescribed: Vec::new(),
@@ -62,7 +75,8 @@ pub(crate) fn specify(
         bounds: experiment.bounds,
         experiment: experiment.text,
     };
-    check_models(&spec, networks, slot_memory, &mut problems);
+    let measured = check_models(&spec, networks, slot_memory, &mut problems);
+    spec.objective = objective(experiment.objective, &spec, &measured, &mut problems);
     if experiment.planned && problems.is_empty() {
         spec.order = VisitOrder::Planned;
         spec.prescribed = planned(&spec, networks)?;
@@ -70,28 +84,63 @@ pub(crate) fn specify(
     problems.or(spec)
 }
 
-/// The objective asked for, or the most telling that the data has.
-fn objective(wanted: Option<Metric>, data: &DataSet, problems: &mut Problems) -> Objective {
+/// The loss, on the rows that tell most.
+fn default_objective(data: &DataSet) -> Objective {
     let validates = data.rows(Part::Validation) > 0;
-    let classifies = matches!(data.target, Target::Classes(_));
-    let metric = wanted.unwrap_or(match (validates, classifies) {
-        (true, true) => Metric::ValidationAccuracy,
-        (true, false) => Metric::ValidationLoss,
-        (false, true) => Metric::TrainAccuracy,
-        (false, false) => Metric::TrainLoss,
-    });
-    if matches!(metric, Metric::ValidationAccuracy | Metric::ValidationLoss) && !validates {
-        let text = format!("{} needs validation data, and there is none", metric.name());
-        problems.push("objective", text);
-    }
-    if matches!(metric, Metric::ValidationAccuracy | Metric::TrainAccuracy) && !classifies {
-        problems.push("objective", format!("{} needs classes, not values", metric.name()));
-    }
-    Objective { metric, direction: metric.direction() }
+    let part = if validates { Part::Validation } else { Part::Train };
+    Objective { part, metric: LOSS.to_owned(), direction: Direction::Minimize }
 }
 
-/// Every network against the data, and every model against its memory.
-fn check_models(spec: &RunSpec, networks: &[Network], slot_memory: u64, problems: &mut Problems) {
+/// What a model measures beside the loss, and which way each improves.
+type Measured = Vec<(String, Direction)>;
+
+/// The objective asked for, or accuracy where every model measures it, or else the loss.
+fn objective(
+    wanted: Option<Wanted>,
+    spec: &RunSpec,
+    measured: &[Measured],
+    problems: &mut Problems,
+) -> Objective {
+    let default = default_objective(&spec.data);
+    let find = |model: &Measured, metric: &str| {
+        model.iter().find(|(name, _)| name == metric).map(|(_, direction)| *direction)
+    };
+    let Some(wanted) = wanted else {
+        let accuracy = Metric::Accuracy.to_string();
+        let classify = measured.iter().all(|model| find(model, &accuracy).is_some());
+        if measured.is_empty() || !classify {
+            return default;
+        }
+        return Objective { metric: accuracy, direction: Direction::Maximize, ..default };
+    };
+    let Wanted { part, metric, direction } = wanted;
+    let name = Objective { part, metric: metric.clone(), ..default.clone() }.name();
+    if part == Part::Validation && default.part == Part::Train {
+        problems.push("objective", format!("{name} needs validation data, and there is none"));
+    }
+    let mut natural = default.direction;
+    for model in measured.iter().filter(|_| metric != LOSS) {
+        if let Some(found) = find(model, &metric) {
+            natural = found;
+            continue;
+        }
+        let names: Vec<_> = model.iter().map(|(name, _)| name.as_str()).collect();
+        let names = [LOSS].into_iter().chain(names).collect::<Vec<_>>().join(", ");
+        let text = format!("{metric} is not measured, but {names}; add it to search.metrics");
+        problems.push("objective", text);
+        break;
+    }
+    Objective { part, metric, direction: direction.unwrap_or(natural) }
+}
+
+/// Every network against the data, and every model against its memory. What is wrong with several
+/// models of a network alike is said once. Gives what each right model measures.
+fn check_models(
+    spec: &RunSpec,
+    networks: &[Network],
+    slot_memory: u64,
+    problems: &mut Problems,
+) -> Vec<Measured> {
     let mut refused = Vec::new();
     for network in networks {
         let found = network.spec.check(&spec.data.input, &spec.data.target);
@@ -100,6 +149,7 @@ fn check_models(spec: &RunSpec, networks: &[Network], slot_memory: u64, problems
             refused.push(&network.architecture.name);
         }
     }
+    let (mut said, mut measured) = (BTreeSet::new(), Vec::new());
     for (model, config) in spec.models() {
         let network = networks.iter().find(|n| n.architecture.name == config.architecture);
         let Some(network) = network.filter(|_| !refused.contains(&&config.architecture)) else {
@@ -107,21 +157,36 @@ fn check_models(spec: &RunSpec, networks: &[Network], slot_memory: u64, problems
         };
         let task = Task::of_run(spec, model, config, network.spec.clone());
         let place = format!("model {model} ({}, {})", config.architecture, config.optimizer.name());
-        match task.map(|task| Footprint::of(&task).bytes()) {
-            Ok(bytes) if bytes > slot_memory => {
-                let (needs, has) = (ByteSize(bytes), ByteSize(slot_memory));
-                problems.push(
-                    place,
-                    format!(
-                        "needs {needs}, but a slot has {has}; use smaller batches, a smaller \
-                         network, fewer slots or more --model-memory"
-                    ),
-                );
+        match task {
+            Ok(task) => {
+                let bytes = Footprint::of(&task).bytes();
+                if bytes > slot_memory {
+                    problems.push(place, too_large(bytes, slot_memory));
+                }
+                measured.push(task.metrics());
             }
-            Ok(_) => {}
-            Err(found) => problems.extend(&format!("{place}: "), &found),
+            Err(found) => {
+                for problem in found.iter() {
+                    if said.insert((
+                        config.architecture.clone(),
+                        problem.place.clone(),
+                        problem.text.clone(),
+                    )) {
+                        problems.push(format!("{place}: {}", problem.place), problem.text.clone());
+                    }
+                }
+            }
         }
     }
+    measured
+}
+
+fn too_large(bytes: u64, slot_memory: u64) -> String {
+    let (needs, has) = (ByteSize(bytes), ByteSize(slot_memory));
+    format!(
+        "needs {needs}, but a slot has {has}; use smaller batches, a smaller network, fewer slots \
+         or more --model-memory"
+    )
 }
 
 /// Each model's order of visits, planned as if every shard had a host of its own, so that it is the

@@ -32,6 +32,7 @@ pub(crate) struct Front {
 
 #[tonic::async_trait]
 impl Supervisor for Front {
+    type VisitsStream = Pin<Box<dyn Stream<Item = Result<proto::VisitRecord, Status>> + Send>>;
     type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::RunProgress, Status>> + Send>>;
 
     async fn join(
@@ -88,14 +89,19 @@ impl Supervisor for Front {
         &self,
         request: Request<proto::RunRef>,
     ) -> Result<Response<proto::RunRecord>, Status> {
-        let (run, state) = (request.into_inner().into(), self.state.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let catalog = Catalog::open_read_only(&state)?;
-            Ok::<_, CatalogError>((catalog.run(run)?, catalog.visits(run)?))
-        });
-        let record = read.await.expect("reading the catalog does not panic");
-        let record = record.map_err(|error| status_of(&error))?;
+        let run = request.into_inner().into();
+        let record = self.read(move |catalog| catalog.run(run)).await?;
         Ok(Response::new(record.into()))
+    }
+
+    async fn visits(
+        &self,
+        request: Request<proto::RunRef>,
+    ) -> Result<Response<Self::VisitsStream>, Status> {
+        let run = request.into_inner().into();
+        let visits = self.read(move |catalog| catalog.visits(run)).await?;
+        let visits = visits.into_iter().map(|visit| Ok(proto::VisitRecord::from(visit)));
+        Ok(Response::new(Box::pin(futures::stream::iter(visits))))
     }
 
     async fn watch(
@@ -122,6 +128,19 @@ impl Supervisor for Front {
         let stop = StopRun { run: RunId(stop.run), now: stop.now };
         flat(ask(&self.stop, stop, TIMEOUT).await)?;
         Ok(Response::new(proto::StopAccepted {}))
+    }
+}
+
+impl Front {
+    /// Reads the catalog beside the Hopper, which writes it.
+    async fn read<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Catalog) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let state = self.state.clone();
+        let read = tokio::task::spawn_blocking(move || body(&Catalog::open_read_only(&state)?));
+        let read = read.await.expect("reading the catalog does not panic");
+        read.map_err(|error| status_of(&error))
     }
 }
 

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use anyhow::Context;
 use arrowhop_segment::rows;
 use arrowhop_source::{NewOptions, NewOrigin, TargetUse, prepare_new};
-use arrowhop_types::Score;
+use arrowhop_types::{Measures, ModelId, RunId, Score};
 use serde_json::json;
 
 use crate::cli::{Evaluate, Output};
 use crate::exit::Exit;
-use crate::report::print;
+use crate::report::{csv_field, print};
 use crate::trained::Trained;
 
 pub(super) fn evaluate(options: &Evaluate) -> anyhow::Result<Exit> {
@@ -25,35 +25,64 @@ pub(super) fn evaluate(options: &Evaluate) -> anyhow::Result<Exit> {
     let score = arrowhop_train::evaluate(&trained.task, &trained.state, &rows, &mut go_on)
         .context("evaluate the model")?;
     let (run, model) = (trained.record.run, trained.model);
-    let accuracy = score.accuracy();
-    let text = match options.output {
+    print(&text(run, model, &score.measures(), options.output))?;
+    Ok(Exit::Done)
+}
+
+/// The loss and every metric, by name.
+fn text(run: RunId, model: ModelId, measures: &Measures, output: Output) -> String {
+    let named = measures.named();
+    match output {
         Output::Json => {
-            let object = json!({
+            let mut object = json!({
                 "schema_version": 1,
                 "run": run.0,
                 "model": model.0,
-                "rows": score.rows,
-                "loss": score.loss(),
-                "accuracy": accuracy,
+                "rows": measures.rows,
             });
+            for (name, value) in named {
+                object[name] = value.into();
+            }
             format!("{object:#}\n")
         }
-        Output::Csv => format!(
-            "run,model,rows,loss,accuracy\n{run},{model},{},{},{}\n",
-            score.rows,
-            score.loss().unwrap_or(f64::NAN),
-            accuracy.map_or_else(String::new, |accuracy| accuracy.to_string()),
-        ),
-        Output::Table => {
-            let accuracy = accuracy.map(|accuracy| format!(", accuracy {accuracy:.4}"));
+        Output::Csv => {
+            let (names, values): (Vec<_>, Vec<_>) =
+                named.map(|(name, value)| (csv_field(name), value.to_string())).unzip();
             format!(
-                "model {model} of run {run} on {} rows: loss {:.4}{}\n",
-                score.rows,
-                score.loss().unwrap_or(f64::NAN),
-                accuracy.unwrap_or_default(),
+                "run,model,rows,{}\n{run},{model},{},{}\n",
+                names.join(","),
+                measures.rows,
+                values.join(",")
             )
         }
-    };
-    print(&text)?;
-    Ok(Exit::Done)
+        Output::Table => {
+            let named: Vec<_> = named.map(|(name, value)| format!("{name} {value:.4}")).collect();
+            let rows = measures.rows;
+            format!("model {model} of run {run} on {rows} rows: {}\n", named.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_printed() {
+        let metrics =
+            vec![("accuracy".to_owned(), 0.75), ("auc(num_thresholds=9)".to_owned(), 1.0)];
+        let measures = Measures { rows: 8, loss: Some(0.5), metrics };
+        let text = |output| text(RunId(1), ModelId(2), &measures, output);
+        assert_eq!(
+            text(Output::Table),
+            "model 2 of run 1 on 8 rows: loss 0.5000, accuracy 0.7500, \
+             auc(num_thresholds=9) 1.0000\n"
+        );
+        assert_eq!(
+            text(Output::Csv),
+            "run,model,rows,loss,accuracy,auc(num_thresholds=9)\n1,2,8,0.5,0.75,1\n"
+        );
+        let object: serde_json::Value = serde_json::from_str(&text(Output::Json)).unwrap();
+        assert_eq!((&object["loss"], &object["accuracy"]), (&json!(0.5), &json!(0.75)));
+    }
 }

@@ -88,7 +88,7 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
     };
     let (networks, prepared) = load(&experiment).await?;
     let slot_memory = slot_memory(options).await?;
-    let mut spec = specify(experiment, &networks, prepared.data_set.clone(), slot_memory)?;
+    let mut spec = specify(experiment, &networks, &prepared, slot_memory)?;
     if let Some(run) = options.same_order_as {
         let (record, visits) = earlier(options, run).await?;
         spec.prescribed = same_order(&spec, &record, &visits)?;
@@ -141,7 +141,7 @@ async fn attached(client: &mut Client) -> anyhow::Result<Vec<SegmentInfo>> {
 
 async fn earlier(options: &Fit, run: RunId) -> anyhow::Result<(RunRecord, Vec<VisitRecord>)> {
     match &options.cluster {
-        Some(uri) => Client::connect(uri).await?.describe(run).await,
+        Some(uri) => Client::connect(uri).await?.history(run).await,
         None => {
             let catalog = Catalog::open_existing(&options.state.folder())?;
             Ok((catalog.run(run)?, catalog.visits(run)?))
@@ -206,7 +206,7 @@ async fn run(
     let watched = watch(client, run, &mut display, interrupts).await;
     display.finish();
     watched?;
-    Ok(client.describe(run).await?.0)
+    client.describe(run).await
 }
 
 /// Shows the run until it is over. The first interrupt stops it after its visits, the second at

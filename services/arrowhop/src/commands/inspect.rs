@@ -16,7 +16,7 @@ pub(super) fn runs(options: &Runs) -> anyhow::Result<Exit> {
 
 pub(super) async fn results(options: Results) -> anyhow::Result<Exit> {
     let (record, visits) = match &options.cluster {
-        Some(uri) => Client::connect(uri).await?.describe(options.run).await?,
+        Some(uri) => Client::connect(uri).await?.history(options.run).await?,
         None => {
             let catalog = Catalog::open_read_only(&options.state.folder())?;
             (catalog.run(options.run)?, catalog.visits(options.run)?)

@@ -40,7 +40,7 @@ struct Replayed<'a> {
 
 pub(super) async fn replay(options: Replay) -> anyhow::Result<Exit> {
     let (record, visits) = match &options.cluster {
-        Some(uri) => Client::connect(uri).await?.describe(options.run).await?,
+        Some(uri) => Client::connect(uri).await?.history(options.run).await?,
         None => {
             let catalog = Catalog::open_read_only(&options.state.folder())?;
             (catalog.run(options.run)?, catalog.visits(options.run)?)
@@ -129,11 +129,11 @@ fn repeat(
     let mut go_on = |_: u64, _: &Score| ControlFlow::Continue(());
     if visit.kind == VisitKind::Evaluate {
         let scores = score(task, state, shard, record.spec.train_metrics)?;
-        let expected = [visit.train, visit.validation];
+        let expected = [visit.train.clone(), visit.validation.clone()];
         return Ok(Compared {
             is_same: expected == scores,
-            expected: losses(&expected),
-            found: losses(&scores),
+            expected: shown(&expected),
+            found: shown(&scores),
         });
     }
     let rows = rows(task, &shard.train)?;
@@ -162,10 +162,14 @@ fn score(
     Ok([train, of(&shard.validation, true)?])
 }
 
-/// The mean losses of training and validation rows, with all their digits.
-fn losses([train, validation]: &[Score; 2]) -> String {
-    let text = |score: &Score| score.loss().map_or_else(|| "none".to_owned(), |l| l.to_string());
-    format!("training loss {}, validation loss {}", text(train), text(validation))
+/// What was measured on training and validation rows, with all its digits.
+fn shown([train, validation]: &[Score; 2]) -> String {
+    let text = |score: &Score| {
+        let measures = score.measures();
+        let named = measures.named().map(|(name, value)| format!("{name} {value}"));
+        named.collect::<Vec<_>>().join(", ")
+    };
+    format!("training {}; validation {}", text(train), text(validation))
 }
 
 fn verb(kind: VisitKind) -> &'static str {

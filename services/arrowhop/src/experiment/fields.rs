@@ -89,6 +89,12 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A key's value, whatever it is.
+    pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
     /// What is left, for tables whose keys are not known beforehand.
     pub(super) fn rest(mut self) -> Table {
         std::mem::take(&mut self.table)
@@ -108,8 +114,7 @@ impl<'a> Fields<'a> {
         wanted: &str,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Option<T> {
-        self.known.push(key);
-        let value = self.table.remove(key)?;
+        let value = self.value(key)?;
         let read = read(&value);
         if read.is_none() {
             self.wrong(key, format!("{} is not {wanted}", shown(&value)));

@@ -6,6 +6,7 @@ mod fields;
 mod networks;
 mod optimizer;
 mod search;
+mod terms;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use toml::{Table, Value};
 
 use self::fields::Fields;
 pub use self::networks::{NetworkSource, WeightsSource};
+pub use self::terms::{ClassWeight, Wanted};
 
 /// The only format of experiment files so far.
 const FORMAT: u64 = 1;
@@ -33,7 +35,7 @@ pub struct Experiment {
     /// Epochs of every model.
     pub epochs: u32,
     /// How models are ranked; by default validation before training, accuracy before loss.
-    pub objective: Option<Metric>,
+    pub objective: Option<Wanted>,
     /// Where training metrics come from.
     pub train_metrics: TrainMetrics,
     /// Whether the order of visits is planned beforehand.
@@ -65,6 +67,10 @@ pub struct Search {
     pub configs_max: Option<u32>,
     /// What to choose from.
     pub space: Space,
+    /// What every model is measured by; by default accuracy, where the target is classes.
+    pub metrics: Option<Vec<Metric>>,
+    /// What rows count in training.
+    pub class_weight: Option<ClassWeight>,
     /// The networks, in the order of the space's architectures.
     pub networks: Vec<NetworkSource>,
 }
@@ -160,7 +166,7 @@ impl Experiment {
         if epochs.is_none() {
             fields.wrong("epochs", "is needed: how often each model sees every row");
         }
-        let objective = fields.choice("objective", &METRICS);
+        let objective = terms::objective(&mut fields);
         let train_metrics = fields.choice(
             "train_metrics",
             &[("evaluate", TrainMetrics::Evaluate), ("running", TrainMetrics::Running)],
@@ -200,13 +206,6 @@ impl Experiment {
         })
     }
 }
-
-const METRICS: [(&str, Metric); 4] = [
-    ("validation_accuracy", Metric::ValidationAccuracy),
-    ("validation_loss", Metric::ValidationLoss),
-    ("train_accuracy", Metric::TrainAccuracy),
-    ("train_loss", Metric::TrainLoss),
-];
 
 /// Makes every path absolute, so that the recorded experiment can be resumed from anywhere.
 fn make_absolute(table: &mut Table, folder: &Path, data: &Path) {
@@ -266,6 +265,8 @@ fn apply(table: &mut Table, bounds: Bounds) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use arrowhop_types::{Direction, Loss, Part};
+
     use super::*;
 
     const GOOD: &str = r#"
@@ -325,6 +326,55 @@ mod tests {
         assert_eq!(experiment.epochs, 10);
         assert_eq!(experiment.data.max_rows, Some(500));
         assert_eq!(experiment.search.configs_max, Some(1));
+    }
+
+    #[test]
+    fn losses_and_metrics_are_names_with_parameters() {
+        let text = format!(
+            "objective = {{ metric = 'validation_AUC', direction = 'minimize' }}\n{}",
+            GOOD.replace(
+                "batch_size = [32]",
+                "loss = ['mse', {name = 'huber', delta = 0.5}]\n\
+                 metrics = ['acc', 'top_5_accuracy', {name = 'f1_score', average = 'micro'}]\n\
+                 class_weight = {cat = 2, dog = 0.5}"
+            )
+        );
+        let experiment = read(&text).unwrap();
+        let wanted = experiment.objective.unwrap();
+        assert_eq!((wanted.part, wanted.metric.as_str()), (Part::Validation, "auc"));
+        assert_eq!(wanted.direction, Some(Direction::Minimize));
+        let search = experiment.search;
+        let losses = &search.space.compiles[0].losses;
+        assert_eq!(*losses, [Loss::MeanSquaredError, Loss::Huber { delta: 0.5 }]);
+        let metrics: Vec<_> = search.metrics.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(metrics, ["accuracy", "top_5_accuracy", "f1_score(average=micro)"]);
+        let weights = [("cat".to_owned(), 2.0), ("dog".to_owned(), 0.5)];
+        assert_eq!(search.class_weight, Some(ClassWeight::ByName(weights.into())));
+    }
+
+    #[test]
+    fn every_wrong_name_is_reported_at_once() {
+        let text = format!(
+            "objective = 'auc'\n{}",
+            GOOD.replace(
+                "batch_size = [32]",
+                "loss = ['msee', {name = 'huber', delta = 0}, 3]\n\
+                 metrics = ['auc(points=3)']\nclass_weight = 'balance'"
+            )
+        );
+        let problems = read(&text).unwrap_err();
+        let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+        let expected = [
+            "objective",
+            "search.loss",
+            "search.loss",
+            "search.loss",
+            "search.metrics",
+            "search.class_weight",
+        ];
+        assert_eq!(places, expected, "{problems}");
+        assert!(problems.to_string().contains("\"msee\" is no loss; known: categorical_cross"));
+        assert!(problems.to_string().contains("auc has no parameter points; it has num_thresh"));
     }
 
     #[test]

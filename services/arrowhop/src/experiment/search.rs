@@ -5,6 +5,7 @@ use arrowhop_types::{Loss, Problems};
 use toml::Table;
 
 use super::fields::Fields;
+use super::terms::{class_weight, terms};
 use super::{Method, Search, networks, optimizer};
 
 pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Search> {
@@ -30,16 +31,15 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
     }
     let batch_rows = fields.counts("batch_size");
     let passes = fields.counts("passes");
-    let losses = fields.texts("loss");
+    let losses = terms(&mut fields, "loss");
+    let metrics = terms(&mut fields, "metrics");
+    let class_weight = class_weight(&mut fields);
     let optimizers = fields.tables("optimizer");
     if optimizers.is_none() {
         fields.wrong("optimizer", "is needed: at least one [[search.optimizer]]");
     }
     fields.finish();
-    let losses: Vec<_> = losses.map_or_else(
-        || vec![Loss::CategoricalCrossentropy],
-        |names| names.iter().filter_map(|name| loss(name, problems)).collect(),
-    );
+    let losses = losses.unwrap_or_else(|| vec![Loss::CATEGORICAL_CROSSENTROPY]);
     let compiles = optimizers
         .unwrap_or_default()
         .into_iter()
@@ -64,18 +64,8 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         configs: configs.map(count),
         configs_max: configs_max.map(count),
         space,
+        metrics,
+        class_weight,
         networks,
     })
-}
-
-fn loss(name: &str, problems: &mut Problems) -> Option<Loss> {
-    match name {
-        "categorical_crossentropy" => Some(Loss::CategoricalCrossentropy),
-        "mean_squared_error" | "mse" => Some(Loss::MeanSquaredError),
-        _ => {
-            let known = "categorical_crossentropy, mean_squared_error";
-            problems.push("search.loss", format!("{name:?} is not known; known: {known}"));
-            None
-        }
-    }
 }

@@ -137,7 +137,7 @@ fn follow(
             }
         }
         if let Some(epoch) = record.epochs.iter().rfind(|epoch| epoch.epoch <= tracked.epoch) {
-            tracked.last_epoch = Some(*epoch);
+            tracked.last_epoch = Some(epoch.clone());
             if epoch.epoch == tracked.epoch {
                 tracked.epoch += 1;
                 tracked.trained.clear();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use arrowhop_catalog::{Catalog, Checkpoint};
 use arrowhop_types::optimizer::{Optimizer, Semantics};
 use arrowhop_types::{
-    Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, Loss,
-    Metric, ModelConfig, ModelId, ModelStatus, Objective, RunId, RunSpec, RunStatus, Score,
-    SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics, Version, VisitKind,
-    VisitOrder, VisitTiming,
+    Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, LOSS,
+    Loss, Metric, MetricSums, ModelConfig, ModelId, ModelStatus, Objective, Part, RunId, RunSpec,
+    RunStatus, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics,
+    Version, VisitKind, VisitOrder, VisitTiming,
 };
 use arrowhop_wire::{Command, Fact, StartVisit, VisitOutcome, VisitReport};
 
@@ -31,13 +31,8 @@ struct World {
 }
 
 fn spec() -> RunSpec {
-    let config = ModelConfig {
-        architecture: "iris".to_owned(),
-        optimizer: Optimizer::named("adam", Semantics::Current).unwrap(),
-        loss: Loss::CategoricalCrossentropy,
-        batch_rows: 8,
-        passes: 1,
-    };
+    let adam = Optimizer::named("adam", Semantics::Current).unwrap();
+    let config = ModelConfig::new("iris", adam, Loss::CATEGORICAL_CROSSENTROPY, 8);
     let shard = |shard| ShardInfo {
         shard: ShardId(shard),
         train_rows: 10,
@@ -62,7 +57,11 @@ fn spec() -> RunSpec {
             rows_digest: Digest([3; 32]),
             preparation: "{}".to_owned(),
         },
-        objective: Objective { metric: Metric::TrainLoss, direction: Direction::Minimize },
+        objective: Objective {
+            part: Part::Train,
+            metric: LOSS.to_owned(),
+            direction: Direction::Minimize,
+        },
         train_metrics: TrainMetrics::Evaluate,
         order: VisitOrder::Free,
         prescribed: Vec::new(),
@@ -162,13 +161,14 @@ fn done(order: &StartVisit) -> VisitOutcome {
     let mut digest = [0; 32];
     digest[0] = u8::try_from(order.model.0).unwrap();
     digest[1] = u8::try_from(version.0).unwrap();
-    let score = Score { rows: 10, loss_sum: f64::from(order.model.0), correct: Some(5) };
+    let accuracy = MetricSums { output: None, metric: Metric::Accuracy, sums: vec![5.0, 10.0] };
+    let score = Score { rows: 10, loss_sum: f64::from(order.model.0), metrics: vec![accuracy] };
     VisitOutcome::Done(Box::new(VisitReport {
         version,
         digest: Digest(digest),
         state_bytes: 100,
         timing: VisitTiming { train: Duration::from_millis(10), ..VisitTiming::default() },
-        train: score,
+        train: score.clone(),
         validation: score,
     }))
 }
@@ -185,7 +185,8 @@ fn run_1_a_run_goes_to_its_end_and_every_command_was_logged_first() {
         assert_eq!(model.status, ModelStatus::Finished);
         assert_eq!(model.epochs.len(), EPOCHS as usize);
         let loss = f64::from(model.model.0) * f64::from(SHARDS) / (10.0 * f64::from(SHARDS));
-        assert_eq!(model.epochs[0].train.loss(), Some(loss));
+        assert_eq!(model.epochs[0].train.loss, Some(loss));
+        assert_eq!(model.epochs[0].train.value("accuracy"), Some(0.5));
         assert!(model.checkpoint.is_some());
     }
 }

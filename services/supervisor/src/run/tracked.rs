@@ -67,10 +67,11 @@ impl Tracked {
         }
         match record.kind {
             VisitKind::Train => {
-                self.trained.insert(record.shard, record.train);
+                self.trained.insert(record.shard, record.train.clone());
             }
             VisitKind::Evaluate => {
-                self.evaluated.insert(record.shard, (record.train, record.validation));
+                let scores = (record.train.clone(), record.validation.clone());
+                self.evaluated.insert(record.shard, scores);
             }
         }
         self.version = record.version;
@@ -99,8 +100,9 @@ impl Tracked {
             }
             validation.add(validation_score);
         }
+        let (train, validation) = (train.measures(), validation.measures());
         let record = EpochRecord { epoch, train, validation, ended_at: now };
-        self.last_epoch = Some(record);
+        self.last_epoch = Some(record.clone());
         self.trained.clear();
         self.evaluated.clear();
         self.epoch = epoch + 1;
@@ -137,7 +139,7 @@ impl Tracked {
             shards_visited: u32::try_from(visited).expect("at most 65,535 shards"),
             visiting: self.visiting.map(|(shard, _)| shard),
             visit_loss: self.visiting.and_then(|(_, loss)| loss),
-            last_epoch: self.last_epoch,
+            last_epoch: self.last_epoch.clone(),
         }
     }
 }
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     fn score(rows: u64, loss_sum: f64) -> Score {
-        Score { rows, loss_sum, correct: Some(rows) }
+        Score { rows, loss_sum, metrics: Vec::new() }
     }
 
     #[test]
@@ -157,11 +159,11 @@ mod tests {
         tracked.evaluated.insert(ShardId(0), (score(2, 2.0), score(1, 3.0)));
         tracked.evaluated.insert(ShardId(1), (score(2, 4.0), score(1, 5.0)));
         let record = tracked.end_epoch(3, TrainMetrics::Evaluate, Timestamp(9));
-        assert_eq!((record.train.loss(), record.validation.loss()), (Some(1.5), Some(4.0)));
+        assert_eq!((record.train.loss, record.validation.loss), (Some(1.5), Some(4.0)));
         assert_eq!(tracked.epoch, 4);
         tracked.trained.insert(ShardId(0), score(2, 8.0));
         let record = tracked.end_epoch(4, TrainMetrics::Running, Timestamp(10));
-        assert_eq!((record.train.loss(), record.validation.loss()), (Some(4.0), None));
+        assert_eq!((record.train.loss, record.validation.loss), (Some(4.0), None));
     }
 
     #[test]

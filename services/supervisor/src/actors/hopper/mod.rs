@@ -283,7 +283,7 @@ fn live(record: &RunRecord) -> LiveRun {
         shards_visited: 0,
         visiting: None,
         visit_loss: None,
-        last_epoch: model.epochs.last().copied(),
+        last_epoch: model.epochs.last().cloned(),
     };
     LiveRun {
         run: record.run,

@@ -285,3 +285,41 @@ impl TryFrom<proto::RunRecord> for RunRecord {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrowhop_types::Metric;
+
+    use super::*;
+
+    fn score() -> Score {
+        let sums = |output: Option<&str>, metric, sums: &[f64]| MetricSums {
+            output: output.map(str::to_owned),
+            metric,
+            sums: sums.to_vec(),
+        };
+        let metrics = vec![
+            sums(None, Metric::Precision { threshold: 0.7 }, &[3.0, 1.0]),
+            sums(Some("size"), Metric::RootMeanSquaredError, &[f64::INFINITY, 0.1]),
+        ];
+        Score { rows: 4, loss_sum: 0.3, metrics }
+    }
+
+    #[test]
+    fn scores_and_what_they_amount_to_come_back_as_they_went_in() {
+        assert_eq!(Score::try_from(proto::Score::from(score())), Ok(score()));
+        for measures in [score().measures(), Measures::default()] {
+            assert_eq!(Measures::from(proto::Measures::from(measures.clone())), measures);
+        }
+    }
+
+    #[test]
+    fn a_metric_that_is_not_known_is_refused_by_its_text() {
+        let mut strange = proto::Score::from(score());
+        strange.metrics[1].metric = "roc(points=3)".into();
+        let error = Score::try_from(strange).unwrap_err().to_string();
+        let expected =
+            "score.metrics.metric holds roc(points=3), which this version does not understand";
+        assert_eq!(error, expected);
+    }
+}

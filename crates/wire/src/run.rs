@@ -196,3 +196,28 @@ impl TryFrom<proto::OutputConfig> for OutputConfig {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrowhop_types::{Crossentropy, Loss, Metric, Part};
+
+    use super::*;
+
+    #[test]
+    fn what_outputs_are_held_to_comes_back_as_it_went_in() {
+        let smoothed = Crossentropy { from_logits: true, label_smoothing: 0.1 };
+        let output = OutputConfig {
+            loss: Loss::BinaryCrossentropy(smoothed),
+            loss_weight: 0.5,
+            metrics: vec![Metric::Accuracy, Metric::TopKCategoricalAccuracy { k: 3 }],
+        };
+        assert_eq!(OutputConfig::try_from(proto::OutputConfig::from(output.clone())), Ok(output));
+        let direction = Direction::Maximize;
+        let objective = Objective { part: Part::Validation, metric: "auc".into(), direction };
+        let sent = proto::Objective::from(objective.clone());
+        assert_eq!(Objective::try_from(sent.clone()), Ok(objective));
+        let error = Objective::try_from(proto::Objective { part: 0, ..sent }).unwrap_err();
+        let expected = "objective.part holds 0, which this version does not understand";
+        assert_eq!(error.to_string(), expected);
+    }
+}

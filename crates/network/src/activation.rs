@@ -2,20 +2,36 @@
 
 use burn::tensor::{Tensor, activation as burn_activation};
 
-/// An element-wise function, or softmax over the last (channel) axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::value::Value;
+
+/// An element-wise function, or softmax over the last axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Activation {
     Linear,
     Relu,
-    Relu6,
+    /// Keras's ReLU layer: `slope` · (x − threshold) below the threshold, x above it, at most `max`.
+    BoundedRelu {
+        max: Option<f64>,
+        slope: f64,
+        threshold: f64,
+    },
+    /// x above 0, `slope` · x below.
+    LeakyRelu {
+        slope: f64,
+    },
     Sigmoid,
     /// clip(0.2 x + 0.5) of Keras 2.
     HardSigmoid2,
     /// clip(x / 6 + 0.5) of Keras 3.
     HardSigmoid3,
     Tanh,
+    /// Over the last axis.
     Softmax,
-    Elu,
+    /// log(softmax) over the last axis.
+    LogSoftmax,
+    Elu {
+        alpha: f64,
+    },
     Selu,
     Softplus,
     Softsign,
@@ -23,6 +39,10 @@ pub(crate) enum Activation {
     /// The exact form, with erf.
     Gelu,
     Silu,
+    /// x · tanh(softplus(x)).
+    Mish,
+    /// x · hard sigmoid of Keras 3.
+    HardSilu,
 }
 
 impl Activation {
@@ -31,43 +51,85 @@ impl Activation {
         Some(match name {
             "linear" => Self::Linear,
             "relu" => Self::Relu,
-            "relu6" => Self::Relu6,
+            "relu6" => Self::BoundedRelu { max: Some(6.0), slope: 0.0, threshold: 0.0 },
+            // Keras 2 has the name for a slope of 0.2, Keras 3 too.
+            "leaky_relu" => Self::LeakyRelu { slope: 0.2 },
             "sigmoid" => Self::Sigmoid,
             "hard_sigmoid" if keras_major >= 3 => Self::HardSigmoid3,
             "hard_sigmoid" => Self::HardSigmoid2,
             "tanh" => Self::Tanh,
             "softmax" => Self::Softmax,
-            "elu" => Self::Elu,
+            "log_softmax" => Self::LogSoftmax,
+            "elu" => Self::Elu { alpha: 1.0 },
             "selu" => Self::Selu,
             "softplus" => Self::Softplus,
             "softsign" => Self::Softsign,
             "exponential" => Self::Exponential,
             "gelu" => Self::Gelu,
             "swish" | "silu" => Self::Silu,
+            "mish" => Self::Mish,
+            "hard_silu" | "hard_swish" => Self::HardSilu,
             _ => return None,
         })
     }
 
-    /// Applies it; the channel axis is 1, whatever the rank.
-    pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+    /// Applies it to a batch of any shape.
+    pub(crate) fn forward(self, x: Value) -> Value {
+        match self {
+            Self::Linear => x,
+            Self::Softmax | Self::LogSoftmax => {
+                let shape = x.shape().to_vec();
+                let mask = x.mask.clone();
+                let width = shape.last().copied().unwrap_or(1);
+                let elements: usize = shape.iter().product();
+                let vectors = x.batch() * elements / width;
+                let rows = x.rows().reshape([vectors, width]);
+                let rows = match self {
+                    Self::Softmax => burn_activation::softmax(rows, 1),
+                    _ => burn_activation::log_softmax(rows, 1),
+                };
+                let batch = vectors * width / elements;
+                Value::of_rows(rows.reshape([batch, elements]), shape).with_mask(mask)
+            }
+            elementwise => x.map(|rows| elementwise.apply(rows)),
+        }
+    }
+
+    /// Applies it to vectors in rows.
+    pub(crate) fn apply(self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Linear => x,
             Self::Relu => burn_activation::relu(x),
-            Self::Relu6 => burn_activation::relu6(x),
+            Self::BoundedRelu { max, slope, threshold } => bounded_relu(x, max, slope, threshold),
+            Self::LeakyRelu { slope } => burn_activation::leaky_relu(x, slope),
             Self::Sigmoid => burn_activation::sigmoid(x),
             Self::HardSigmoid2 => burn_activation::hard_sigmoid(x, 0.2, 0.5),
             Self::HardSigmoid3 => burn_activation::hard_sigmoid(x, 1.0 / 6.0, 0.5),
             Self::Tanh => x.tanh(),
             Self::Softmax => burn_activation::softmax(x, 1),
-            Self::Elu => burn_activation::elu(x, 1.0),
+            Self::LogSoftmax => burn_activation::log_softmax(x, 1),
+            Self::Elu { alpha } => burn_activation::elu(x, alpha),
             Self::Selu => burn_activation::selu(x),
             Self::Softplus => burn_activation::softplus(x, 1.0),
             Self::Softsign => burn_activation::softsign(x),
             Self::Exponential => x.exp(),
             Self::Gelu => burn_activation::gelu(x),
             Self::Silu => burn_activation::silu(x),
+            Self::Mish => burn_activation::mish(x),
+            Self::HardSilu => x.clone() * burn_activation::hard_sigmoid(x, 1.0 / 6.0, 0.5),
         }
     }
+}
+
+/// Source: Keras's `relu(x, negative_slope, max_value, threshold)`.
+fn bounded_relu(x: Tensor<2>, max: Option<f64>, slope: f64, threshold: f64) -> Tensor<2> {
+    let is_above = x.clone().greater_elem(threshold);
+    let above = match max {
+        Some(max) => x.clone().clamp_max(max),
+        None => x.clone(),
+    };
+    let below = (x - threshold) * slope;
+    below.mask_where(is_above, above)
 }
 
 #[cfg(test)]
@@ -77,7 +139,7 @@ mod tests {
 
     fn at(name: &str, keras_major: u32, x: f32) -> f32 {
         let x = Tensor::<2>::from_floats([[x]], &Device::flex());
-        Activation::from_keras(name, keras_major).unwrap().forward(x).into_scalar()
+        Activation::from_keras(name, keras_major).unwrap().apply(x).into_scalar()
     }
 
     /// Values by the formulas, worked out in double precision.
@@ -102,6 +164,22 @@ mod tests {
         for (name, x, expected) in table {
             let value = at(name, 2, x);
             assert!((value - expected).abs() < 2e-6, "{name}({x}) = {value}, not {expected}");
+        }
+    }
+
+    /// Values by Keras 2.15 and 3.15: at the threshold itself the lower piece holds.
+    #[test]
+    fn bounded_relu_has_three_pieces() {
+        let table = [
+            (None, 0.0, [0.0, 0.0, 1.5, 7.0, 0.0]),
+            (None, 0.5, [-0.25, 0.0, 1.5, 7.0, -1.5]),
+            (Some(6.0), 0.5, [-0.25, 0.0, 1.5, 6.0, -1.5]),
+        ];
+        for (max, slope, expected) in table {
+            let x = Tensor::<2>::from_floats([[0.5, 1.0, 1.5, 7.0, -2.0]], &Device::flex());
+            let relu = Activation::BoundedRelu { max, slope, threshold: 1.0 };
+            let found: Vec<f32> = relu.apply(x).into_data().try_into_vec().unwrap();
+            assert_eq!(found, expected, "{max:?} {slope}");
         }
     }
 

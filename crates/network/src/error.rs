@@ -3,7 +3,7 @@
 use arrowhop_types::{Classify, ErrorClass};
 
 /// Weights that do not fit the network they were given to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NetworkError {
     /// The number of arrays differs.
     #[error("the network has {expected} weight arrays, not {found}")]
@@ -14,14 +14,28 @@ pub enum NetworkError {
         found: usize,
     },
     /// An array has the wrong number of elements.
-    #[error("weight {name} has {expected} elements, not {found}")]
+    #[error("weight {name} ({pointer}) has {expected} elements, not {found}")]
     WeightSize {
         /// The weight, as `layer/kernel`.
         name: String,
+        /// Its layer's JSON pointer.
+        pointer: String,
         /// Its elements.
         expected: usize,
         /// Elements given.
         found: usize,
+    },
+    /// A weight is no number.
+    #[error("weight {name} ({pointer}) is {value} at element {index}")]
+    WeightValue {
+        /// The weight, as `layer/kernel`.
+        name: String,
+        /// Its layer's JSON pointer.
+        pointer: String,
+        /// The element, row-major from 0.
+        index: usize,
+        /// NaN or infinite.
+        value: f32,
     },
 }
 

@@ -101,26 +101,34 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Two lengths, given as a list or as one number for both.
-    pub(crate) fn pair(&mut self, key: &str) -> Option<[usize; 2]> {
-        let expected = format!("one or two whole numbers from 1 to {SIZE_MAX}");
-        self.read(key, &expected, |value| match value.as_array().map(Vec::as_slice) {
-            Some([both]) => Some([size_of(both)?; 2]),
-            Some([first, second]) => Some([size_of(first)?, size_of(second)?]),
+    /// As many lengths as there are axes, given as a list or as one number for all.
+    pub(crate) fn sizes(&mut self, key: &str, axes: usize) -> Option<Vec<usize>> {
+        let expected = match axes {
+            1 => format!("a whole number from 1 to {SIZE_MAX}"),
+            _ => format!("1 or {axes} whole numbers from 1 to {SIZE_MAX}"),
+        };
+        self.read(key, &expected, |value| match value.as_array() {
+            Some(items) if items.len() == axes => items.iter().map(size_of).collect(),
             Some(_) => None,
-            None => Some([size_of(value)?; 2]),
+            None => Some(vec![size_of(value)?; axes]),
         })
     }
 
-    /// Two lengths that must be there.
-    pub(crate) fn required_pair(&mut self, key: &str) -> Option<[usize; 2]> {
+    /// As many lengths as there are axes, which must be there.
+    pub(crate) fn required_sizes(&mut self, key: &str, axes: usize) -> Option<Vec<usize>> {
         if self.value(key).is_none() {
             self.problem(key, "is missing");
         }
-        self.pair(key)
+        self.sizes(key, axes)
     }
 
-    fn read<T>(
+    /// Whether a field is there, and null: where that means something else than its absence.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
+    /// A field as `read` takes it; notes a problem where it does not.
+    pub(crate) fn read<T>(
         &mut self,
         key: &str,
         expected: &str,

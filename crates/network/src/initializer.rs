@@ -28,12 +28,31 @@ pub(crate) enum Distribution {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Initializer {
     Constant(f64),
-    Uniform { low: f64, high: f64 },
-    Normal { mean: f64, deviation: f64 },
-    TruncatedNormal { mean: f64, deviation: f64 },
-    Scaled { scale: f64, fan: Fan, distribution: Distribution },
-    Orthogonal { gain: f64 },
-    Identity { gain: f64 },
+    Uniform {
+        low: f64,
+        high: f64,
+    },
+    Normal {
+        mean: f64,
+        deviation: f64,
+    },
+    TruncatedNormal {
+        mean: f64,
+        deviation: f64,
+    },
+    Scaled {
+        scale: f64,
+        fan: Fan,
+        distribution: Distribution,
+    },
+    Orthogonal {
+        gain: f64,
+    },
+    Identity {
+        gain: f64,
+    },
+    /// An LSTM's biases: ones in the second of four parts, the forget gate's, the rest as said.
+    OpenForgetGate(Box<Initializer>),
 }
 
 impl Initializer {
@@ -62,6 +81,7 @@ impl Initializer {
             }
             Self::Orthogonal { gain } => orthogonal(shape, gain, rng),
             Self::Identity { gain } => identity(shape, gain),
+            Self::OpenForgetGate(ref rest) => open_forget_gate(rest, count, rng),
         }
     }
 }
@@ -99,7 +119,13 @@ fn uniform(low: f64, high: f64, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> 
 }
 
 /// Normal draws no further than `cut` deviations from the mean.
-fn normal(mean: f64, deviation: f64, cut: f64, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+pub(crate) fn normal(
+    mean: f64,
+    deviation: f64,
+    cut: f64,
+    count: usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<f32> {
     let mut draws = Vec::with_capacity(count);
     while draws.len() < count {
         for z in standard_normals(rng) {
@@ -151,6 +177,15 @@ fn identity(shape: &[usize], gain: f64) -> Vec<f32> {
     let columns = shape.last().copied().unwrap_or(1);
     let count: usize = shape.iter().product();
     (0..count).map(|i| if i / columns == i % columns { single(gain) } else { 0.0 }).collect()
+}
+
+/// Each part but the forget gate's is drawn by itself, as in Keras, since fans depend on lengths.
+fn open_forget_gate(rest: &Initializer, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let units = count / 4;
+    let mut values = rest.draw(&[units], rng);
+    values.resize(2 * units, 1.0);
+    values.extend(rest.draw(&[count - 2 * units], rng));
+    values
 }
 
 #[cfg(test)]
@@ -214,6 +249,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_lstm_forgets_nothing_at_first() {
+        let zeros = Box::new(Initializer::Constant(0.0));
+        let biases = draw(&Initializer::OpenForgetGate(zeros), &[8]);
+        assert_eq!(biases, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -2,20 +2,28 @@
 //! checked [`NetworkSpec`], and builds the Burn [`Network`] it describes. Weights go in and out in
 //! Keras's `get_weights()` order and shapes.
 //!
+//! ```text
+//! text ── keras/ ──▶ Graph: layers, calls, values ── Network::from_weights ──▶ arrays on a device
+//!                    (layer.rs, graph.rs: no JSON, no Burn)        forward: compute/ call by call
+//! ```
+//!
 //! This crate reads no files, keeps no optimizer and draws no number outside the streams it is given.
 
 mod activation;
+mod compute;
 mod error;
 mod fields;
+mod graph;
 mod initializer;
 mod keras;
 mod layer;
-mod layers;
 mod network;
-mod options;
+mod regularizer;
 mod spec;
+mod value;
 mod window;
 
 pub use error::NetworkError;
-pub use network::{BatchStatistics, Network, TrainingPass};
-pub use spec::{LayerSummary, NetworkSpec, WeightSpec};
+pub use network::{Input, Memory, Network, Step, TrainingPass};
+pub use regularizer::Regularizer;
+pub use spec::{InputShape, LayerSummary, NetworkSpec, OutputSpec, WeightSpec};

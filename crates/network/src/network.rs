@@ -1,52 +1,65 @@
-//! The network that computes: a chain of Burn layers with their weights.
+//! The network that computes: weight arrays on a device, and the graph that says what is done with
+//! them.
+
+use std::sync::Arc;
 
 use arrowhop_types::ModelId;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
 use crate::activation::Activation;
-use crate::layers::{Mode, Operation, Value};
+use crate::compute::{self, Mode, Weights};
+use crate::graph::Graph;
+use crate::value::Value;
 use crate::{NetworkError, NetworkSpec};
 
 /// A network with weights. To train it, build it on a device with autodiff.
 ///
-/// Inputs are rows of elements, channels last, as Keras flattens them.
+/// Inputs and outputs are rows of elements in the order of the model's declared shapes.
 #[derive(Module, Debug)]
 pub struct Network {
-    layers: Vec<Step>,
-    /// Height, width and channels, where the input is an image.
+    /// Flat, in Keras's order and layout.
+    arrays: Vec<Param<Tensor<1>>>,
     #[module(skip)]
-    image: Option<[usize; 3]>,
-    /// The softmax at the end, if there is one, is left to the loss.
-    #[module(skip)]
-    gives_logits: bool,
+    graph: Arc<Graph>,
 }
 
-/// An operation and the activation after it.
-#[derive(Module, Debug)]
-struct Step {
-    operation: Operation,
-    #[module(skip)]
-    activation: Activation,
-}
-
-/// A batch's mean and variance, by channel, as one normalising layer saw them.
-#[derive(Debug)]
-pub struct BatchStatistics {
-    pub(crate) mean: Tensor<1>,
-    pub(crate) variance: Tensor<1>,
-    /// Values per channel.
-    pub(crate) cells: usize,
+/// One input of a batch.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// (batch, elements).
+    Values(Tensor<2>),
+    /// (batch, indices): whole numbers below the input's width, where its vector has ones. Only for
+    /// inputs that [`NetworkSpec::takes_one_hot`].
+    OneHot(Tensor<2>),
 }
 
 /// What a training pass gives.
 #[derive(Debug)]
 pub struct TrainingPass {
-    /// (batch, outputs); logits where [`NetworkSpec::gives_logits`].
-    pub output: Tensor<2>,
-    /// For [`Network::update_moving_statistics`].
-    pub statistics: Vec<BatchStatistics>,
+    /// (batch, elements) for each output; logits where its [`OutputSpec`](crate::OutputSpec) says so.
+    pub outputs: Vec<Tensor<2>>,
+    /// New contents of arrays that layers change themselves, such as moving statistics.
+    pub(crate) changed: Vec<(usize, Tensor<1>)>,
+}
+
+/// A trainable weight array in an optimizer's hands.
+#[derive(Debug)]
+pub struct Step {
+    /// Its place in Keras's `get_weights()` order.
+    pub array: usize,
+    /// To be changed.
+    pub weights: Vec<f32>,
+    /// Of the sum whose gradients were taken, by each weight.
+    pub gradient: Vec<f32>,
+}
+
+/// What stateful recurrent layers carry from batch to batch.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// By the call's number, the states: (batch, units).
+    pub(crate) states: Vec<(usize, Vec<Tensor<2>>)>,
 }
 
 impl Network {
@@ -66,159 +79,144 @@ impl Network {
         weights: Vec<Vec<f32>>,
         device: &Device,
     ) -> Result<Self, NetworkError> {
-        let expected = spec.weights();
-        if weights.len() != expected.len() {
-            let (expected, found) = (expected.len(), weights.len());
-            return Err(NetworkError::WeightCount { expected, found });
-        }
-        let mut arrays = Vec::with_capacity(weights.len());
-        for (weight, data) in expected.into_iter().zip(weights) {
-            let (expected, found) = (weight.elements(), data.len());
-            if found != expected {
-                return Err(NetworkError::WeightSize { name: weight.name, expected, found });
-            }
-            arrays.push(TensorData::new(data, weight.shape));
-        }
-        let mut arrays = arrays.into_iter();
-        let layers = spec.chain().iter().map(|layer| Step {
-            operation: Operation::build(layer, &mut arrays, device),
-            activation: layer.activation,
+        spec.check_weights(&weights)?;
+        let arrays = spec.weights().into_iter().zip(weights).map(|(weight, data)| {
+            let shape = [data.len()];
+            Param::from_data(TensorData::new(data, shape), device)
+                .set_require_grad(weight.trainable)
         });
-        let mut layers: Vec<Step> = layers.collect();
-        let gives_logits = spec.gives_logits();
-        if let Some(last) = layers.last_mut().filter(|_| gives_logits) {
-            last.activation = Activation::Linear;
-        }
-        let image = <[usize; 3]>::try_from(spec.input_shape()).ok();
-        Ok(Self { layers, image, gives_logits })
+        Ok(Self { arrays: arrays.collect(), graph: spec.graph() })
     }
 
     /// The weights in Keras's order and layout.
     #[must_use]
     pub fn weights(&self) -> Vec<Vec<f32>> {
-        let arrays = self.layers.iter().flat_map(|step| step.operation.weights());
-        arrays.map(floats).collect()
+        self.arrays.iter().map(|array| floats(array.val().into_data())).collect()
     }
 
-    /// Inference on rows of shape (batch, elements): moving statistics, no dropout. Gives
-    /// (batch, outputs); logits where [`NetworkSpec::gives_logits`].
+    /// Inference: moving statistics, no dropout. Gives (batch, elements) for each output; logits
+    /// where its [`OutputSpec`](crate::OutputSpec) says so.
     #[must_use]
-    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        self.run(rows, &mut Mode::Inference)
+    pub fn forward(&self, inputs: Vec<Input>) -> Vec<Tensor<2>> {
+        self.run(inputs, &mut Mode::Inference { memory: &mut Memory::default() })
     }
 
     /// As [`Network::forward`], but with the softmax at the end.
     #[must_use]
-    pub fn predict(&self, rows: Tensor<2>) -> Tensor<2> {
-        let output = self.forward(rows);
-        if self.gives_logits { Activation::Softmax.forward(output) } else { output }
+    pub fn predict(&self, inputs: Vec<Input>) -> Vec<Tensor<2>> {
+        self.predict_on(inputs, &mut Memory::default())
     }
 
-    /// A training pass over rows of shape (batch, elements): the batch's own statistics, and dropout
-    /// masks from `masks`.
+    /// As [`Network::predict`], but stateful layers go on from this memory.
     #[must_use]
-    pub fn forward_training(&self, rows: Tensor<2>, masks: &mut ChaCha8Rng) -> TrainingPass {
-        let mut statistics = Vec::new();
-        let output = self.run(rows, &mut Mode::Training { masks, statistics: &mut statistics });
-        TrainingPass { output, statistics }
-    }
-
-    /// Moves the normalising layers' statistics towards those of a training pass.
-    #[must_use]
-    pub fn update_moving_statistics(mut self, statistics: Vec<BatchStatistics>) -> Self {
-        let mut statistics = statistics.into_iter();
-        let layers = self.layers.into_iter().map(|step| match step.operation {
-            Operation::BatchNormalization(layer) if !layer.is_frozen => {
-                let batch = statistics.next().expect("a pass notes each normalising layer once");
-                let operation = Operation::BatchNormalization(layer.update_moving(batch));
-                Step { operation, activation: step.activation }
+    pub fn predict_on(&self, inputs: Vec<Input>, memory: &mut Memory) -> Vec<Tensor<2>> {
+        let values = self.run(inputs, &mut Mode::Inference { memory });
+        let outputs = self.graph.outputs.iter().zip(values);
+        let activated = outputs.map(|(output, rows)| {
+            if !output.gives_logits {
+                return rows;
             }
-            operation => Step { operation, activation: step.activation },
+            Activation::Softmax.forward(Value::of_rows(rows, output.shape.clone())).rows()
         });
-        self.layers = layers.collect();
+        activated.collect()
+    }
+
+    /// A training pass: the batch's own statistics, and dropout masks and noise from `masks`.
+    #[must_use]
+    pub fn forward_training(&self, inputs: Vec<Input>, masks: &mut ChaCha8Rng) -> TrainingPass {
+        let mut changed = Vec::new();
+        let outputs = self.run(inputs, &mut Mode::Training { masks, changed: &mut changed });
+        TrainingPass { outputs, changed }
+    }
+
+    /// Takes over what a training pass's layers changed themselves.
+    #[must_use]
+    pub fn take_over(mut self, pass: TrainingPass) -> Self {
+        for (index, tensor) in pass.changed {
+            let array = &self.arrays[index];
+            self.arrays[index] = Param::initialized(array.id, tensor).set_require_grad(false);
+        }
         self
     }
 
-    /// Calls `update(i, weights, gradient)` for the i-th trainable weight array, in Keras's order
-    /// and layout, which may change the weights.
+    /// Calls `update` with every trainable weight array and its gradient, in Keras's order, which may
+    /// change the weights. Weights that no output depends on have gradients of 0.
     ///
     /// On the CPU nothing is copied as long as no one else holds the weights.
     #[must_use]
-    pub fn update(
-        self,
-        gradients: Gradients,
-        update: impl FnMut(usize, &mut [f32], &[f32]),
-    ) -> Self {
-        self.map(&mut Update { gradients, update, index: 0 })
+    pub fn update(mut self, mut gradients: Gradients, update: impl FnOnce(&mut [Step])) -> Self {
+        let mut steps = Vec::new();
+        let mut places = Vec::new();
+        let mut arrays: Vec<Option<Param<Tensor<1>>>> = self.arrays.into_iter().map(Some).collect();
+        for (array, place) in arrays.iter_mut().enumerate() {
+            let Some(param) = place.take_if(|param| param.is_require_grad()) else { continue };
+            let (id, tensor, _) = param.consume();
+            let gradient = tensor.grad_remove(&mut gradients);
+            places.push((id, tensor.device()));
+            let weights = floats(tensor.inner().into_data());
+            let gradient = gradient.map(|gradient| floats(gradient.into_data()));
+            let gradient = gradient.unwrap_or_else(|| vec![0.0; weights.len()]);
+            steps.push(Step { array, weights, gradient });
+        }
+        update(&mut steps);
+        for (step, (id, device)) in steps.into_iter().zip(places) {
+            let shape = [step.weights.len()];
+            let tensor = Tensor::from_data(TensorData::new(step.weights, shape), &device);
+            arrays[step.array] = Some(Param::initialized(id, tensor.require_grad()));
+        }
+        self.arrays = arrays.into_iter().flatten().collect();
+        self
     }
 
-    /// Calls `visit(gradient)` for each trainable weight array, in Keras's order, before
-    /// [`Network::update`] takes the gradients.
-    pub fn visit_gradients(&self, gradients: &Gradients, visit: impl FnMut(&[f32])) {
-        self.visit(&mut Visit { gradients, visit });
-    }
-
-    fn run(&self, rows: Tensor<2>, mode: &mut Mode<'_>) -> Tensor<2> {
-        let mut value = match self.image {
-            Some([height, width, channels]) => {
-                let batch = rows.dims()[0];
-                let image = rows.reshape([batch, height, width, channels]);
-                Value::Image(image.permute([0, 3, 1, 2]))
+    fn run(&self, inputs: Vec<Input>, mode: &mut Mode<'_>) -> Vec<Tensor<2>> {
+        let graph = &self.graph;
+        assert_eq!(inputs.len(), graph.inputs.len(), "one tensor for each input");
+        let mut values = Values::of(graph);
+        for (input, spec) in inputs.into_iter().zip(&graph.inputs) {
+            values.push(match input {
+                Input::Values(rows) => Value::of_rows(rows, spec.shape.clone()),
+                Input::OneHot(indices) => Value::one_hot(indices, spec.shape.iter().product()),
+            });
+        }
+        let first_weights = graph.first_weights();
+        for (number, call) in graph.calls.iter().enumerate() {
+            let specs = &graph.layers[call.layer].weights;
+            let weights = Weights::new(&self.arrays, first_weights[call.layer], specs);
+            let inputs = call.inputs.iter().map(|&value| values.take(value)).collect();
+            for value in compute::call(number, call, inputs, &weights, mode) {
+                values.push(value);
             }
-            None => Value::Flat(rows),
-        };
-        for step in &self.layers {
-            value = step.operation.forward(value, mode).activate(step.activation);
         }
-        value.into_rows()
+        graph.outputs.iter().map(|output| values.take(output.value).rows()).collect()
     }
 }
 
-/// Visits the trainable weights' gradients in order.
-struct Visit<'a, F> {
-    gradients: &'a Gradients,
-    visit: F,
+/// The values made so far. Each is let go of with its last use.
+struct Values {
+    made: Vec<Option<Value>>,
+    uses_left: Vec<usize>,
 }
 
-impl<F: FnMut(&[f32])> ModuleVisitor for Visit<'_, F> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() {
-            return;
+impl Values {
+    fn of(graph: &Graph) -> Self {
+        let made: usize = graph.calls.iter().map(|call| call.outputs.len()).sum();
+        let mut uses_left = vec![0; graph.inputs.len() + made];
+        let used = graph.calls.iter().flat_map(|call| call.inputs.iter().copied());
+        for value in used.chain(graph.outputs.iter().map(|output| output.value)) {
+            uses_left[value] += 1;
         }
-        let gradient = param
-            .val()
-            .grad(self.gradients)
-            .expect("every trainable weight takes part in the output")
-            .into_data();
-        (self.visit)(gradient.as_slice().expect("all tensors of a network are f32"));
+        Self { made: Vec::with_capacity(uses_left.len()), uses_left }
     }
-}
 
-/// Visits the trainable weights in order.
-struct Update<F> {
-    gradients: Gradients,
-    update: F,
-    index: usize,
-}
+    fn push(&mut self, value: Value) {
+        self.made.push(Some(value));
+    }
 
-impl<F: FnMut(usize, &mut [f32], &[f32])> ModuleMapper for Update<F> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.is_require_grad() {
-            return param;
-        }
-        let (id, tensor, mapper) = param.consume();
-        let gradient = tensor
-            .grad_remove(&mut self.gradients)
-            .expect("every trainable weight takes part in the output");
-        let device = tensor.device();
-        let shape = tensor.dims();
-        let mut weights = floats(tensor.inner().into_data());
-        let gradient = gradient.into_data();
-        let gradient = gradient.as_slice().expect("all tensors of a network are f32");
-        (self.update)(self.index, &mut weights, gradient);
-        self.index += 1;
-        let tensor = Tensor::from_data(TensorData::new(weights, shape), &device).require_grad();
-        Param::from_mapped_value(id, tensor, mapper)
+    fn take(&mut self, value: usize) -> Value {
+        self.uses_left[value] -= 1;
+        let place = &mut self.made[value];
+        let found = if self.uses_left[value] == 0 { place.take() } else { place.clone() };
+        found.expect("calls stand behind those that make their inputs")
     }
 }
 
@@ -234,57 +232,27 @@ mod tests {
 
     fn spec(input: &Value, layers: &[Value]) -> NetworkSpec {
         let mut all = vec![json!({"class_name": "InputLayer",
-            "config": {"batch_input_shape": input}})];
+            "config": {"name": "x", "batch_input_shape": input}})];
         all.extend_from_slice(layers);
         let model = json!({"class_name": "Sequential", "config": {"layers": all}});
         NetworkSpec::parse(&model.to_string()).unwrap()
     }
 
-    fn output(spec: &NetworkSpec, weights: Vec<Vec<f32>>, rows: Vec<f32>) -> Vec<f32> {
-        let device = Device::flex();
-        let network = Network::from_weights(spec, weights, &device).unwrap();
-        let shape = [rows.len() / spec.input_elements(), spec.input_elements()];
-        floats(
-            network.forward(Tensor::from_data(TensorData::new(rows, shape), &device)).into_data(),
-        )
+    fn values<const N: usize>(rows: [[f32; N]; 2], device: &Device) -> Vec<Input> {
+        vec![Input::Values(Tensor::from_floats(rows, device))]
     }
 
-    fn flatten() -> Value {
-        json!({"class_name": "Flatten", "config": {"name": "flatten"}})
+    fn output(mut outputs: Vec<Tensor<2>>) -> Vec<f32> {
+        floats(outputs.remove(0).into_data())
     }
 
-    /// The worked example of TensorFlow's SAME padding.
-    #[test]
-    fn the_odd_padding_of_a_same_convolution_comes_after() {
-        let convolution = json!({"class_name": "Conv2D", "config": {"name": "a", "filters": 1,
-            "kernel_size": 3, "strides": 2, "padding": "same", "use_bias": false}});
-        let spec = spec(&json!([null, 4, 4, 1]), &[convolution, flatten()]);
-        assert_eq!(output(&spec, vec![vec![1.0; 9]], vec![1.0; 16]), [9.0, 6.0, 6.0, 4.0]);
+    fn rng() -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(1)
     }
 
-    #[test]
-    fn pools_leave_the_padding_out() {
-        let pool = |class: &str| {
-            let pool = json!({"class_name": class, "config": {"name": "a", "pool_size": 2,
-                "padding": "same"}});
-            spec(&json!([null, 3, 3, 1]), &[pool, flatten()])
-        };
-        let cells: Vec<f32> = (1_u8..=9).map(|cell| -f32::from(cell)).collect();
-        let mean = output(&pool("AveragePooling2D"), vec![], cells.clone());
-        assert_eq!(mean, [-3.0, -4.5, -7.5, -9.0]);
-        assert_eq!(output(&pool("MaxPooling2D"), vec![], cells), [-1.0, -3.0, -7.0, -9.0]);
-    }
-
-    /// Two 1×1 filters over a 1×2 image of 3 channels: flattening must give pixel by pixel.
-    #[test]
-    fn images_are_flattened_channels_last() {
-        let convolution = json!({"class_name": "Conv2D", "config": {"name": "a", "filters": 2,
-            "kernel_size": 1}});
-        let spec = spec(&json!([null, 1, 2, 3]), &[convolution, flatten()]);
-        let kernel = vec![1.0, 0.0, 0.0, 10.0, 0.0, 100.0];
-        let pixels = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let expected = [1.5, 320.0 - 0.5, 4.5, 650.0 - 0.5];
-        assert_eq!(output(&spec, vec![kernel, vec![0.5, -0.5]], pixels), expected);
+    fn dense(name: &str, units: usize) -> Value {
+        json!({"class_name": "Dense", "config": {"name": name, "units": units,
+            "kernel_initializer": "ones", "use_bias": false}})
     }
 
     #[test]
@@ -293,7 +261,7 @@ mod tests {
             json!({"class_name": "Conv2D", "config": {"name": "a", "filters": 4,
                 "kernel_size": [3, 2]}}),
             json!({"class_name": "BatchNormalization", "config": {"name": "b", "scale": false}}),
-            flatten(),
+            json!({"class_name": "Flatten", "config": {"name": "flatten"}}),
             json!({"class_name": "Dense", "config": {"name": "c", "units": 2}}),
         ];
         let spec = spec(&json!([null, 5, 4, 3]), &layers);
@@ -319,28 +287,31 @@ mod tests {
 
     #[test]
     fn weights_that_do_not_fit_are_named() {
-        let dense = json!({"class_name": "Dense", "config": {"name": "c", "units": 2}});
-        let spec = spec(&json!([null, 3]), &[dense]);
-        let build = |weights| Network::from_weights(&spec, weights, &Device::flex()).unwrap_err();
-        assert_eq!(build(vec![vec![]]), NetworkError::WeightCount { expected: 2, found: 1 });
-        let name = "c/kernel".to_owned();
-        let size = NetworkError::WeightSize { name, expected: 6, found: 5 };
-        assert_eq!(build(vec![vec![0.0; 5], vec![0.0; 2]]), size);
+        let layer = json!({"class_name": "Dense", "config": {"name": "c", "units": 2}});
+        let spec = spec(&json!([null, 3]), &[layer]);
+        let refused = |weights| Network::from_weights(&spec, weights, &Device::flex()).unwrap_err();
+        let text = |weights: [Vec<f32>; 2]| refused(weights.to_vec()).to_string();
+        assert_eq!(refused(vec![vec![]]), NetworkError::WeightCount { expected: 2, found: 1 });
+        let size = text([vec![0.0; 5], vec![0.0; 2]]);
+        assert_eq!(size, "weight c/kernel (/config/layers/1) has 6 elements, not 5");
+        let number = text([vec![0.0; 6], vec![0.0, f32::NAN]]);
+        assert_eq!(number, "weight c/bias (/config/layers/1) is NaN at element 1");
     }
 
     #[test]
-    fn dropout_works_in_training_alone_and_scales_what_it_keeps() {
-        let dropout = json!({"class_name": "Dropout", "config": {"name": "a", "rate": 0.75}});
-        let spec = spec(&json!([null, 1000]), &[dropout]);
+    fn softmax_at_the_end_is_left_to_the_loss_but_not_in_predictions() {
+        let layer = json!({"class_name": "Dense", "config": {"name": "c", "units": 2,
+            "use_bias": false, "activation": "softmax"}});
+        let spec = spec(&json!([null, 1]), &[layer]);
+        assert!(spec.outputs()[0].gives_logits);
         let device = Device::flex();
-        let network = Network::from_weights(&spec, vec![], &device).unwrap();
-        let ones = Tensor::<2>::ones([4, 1000], &device);
-        let mut masks = ChaCha8Rng::seed_from_u64(1);
-        let trained = floats(network.forward_training(ones.clone(), &mut masks).output.into_data());
-        assert!(trained.iter().all(|value| [0.0, 4.0].contains(value)));
-        let kept = trained.iter().filter(|value| **value == 4.0).count();
-        assert!((900..1100).contains(&kept), "{kept} of 4000 kept");
-        assert!(floats(network.forward(ones).into_data()).iter().all(|value| *value == 1.0));
+        let weights = vec![vec![0.0, 3_f32.ln()]];
+        let network = Network::from_weights(&spec, weights, &device).unwrap();
+        let rows = || values([[1.0], [0.0]], &device);
+        assert_eq!(output(network.forward(rows())), [0.0, 3_f32.ln(), 0.0, 0.0]);
+        let probabilities = output(network.predict(rows()));
+        assert!((probabilities[1] - 0.75).abs() < 1e-6, "{probabilities:?}");
+        assert_eq!(probabilities[2..], [0.5, 0.5]);
     }
 
     /// One channel with the values 1, 3: mean 2, population variance 1, unbiased variance 2.
@@ -354,58 +325,80 @@ mod tests {
         let device = Device::flex();
         let table = [
             (spec(&json!([null, 1]), std::slice::from_ref(&layer)), [-1.0, 1.0], [1.0, 0.5 + 0.5]),
-            (spec(&image, &[layer, flatten()]), [-1.0, 1.0], [1.0, 0.5 + 1.0]),
-            (spec(&image, &[frozen, flatten()]), [0.999_5, 2.998_5], [0.0, 1.0]),
+            (spec(&image, &[layer]), [-1.0, 1.0], [1.0, 0.5 + 1.0]),
+            (spec(&image, &[frozen]), [0.999_5, 2.998_5], [0.0, 1.0]),
         ];
         for (spec, outputs, moving) in table {
             let network = Network::initialise(&spec, 1, ModelId(1), &device);
-            let rows = Tensor::<2>::from_floats([[1.0], [3.0]], &device);
-            let pass = network.forward_training(rows, &mut ChaCha8Rng::seed_from_u64(1));
-            let found = floats(pass.output.into_data());
+            let mut pass = network.forward_training(values([[1.0], [3.0]], &device), &mut rng());
+            let found = output(std::mem::take(&mut pass.outputs));
             assert!((found[0] - outputs[0]).abs() < 1e-4, "{found:?}, not {outputs:?}");
             assert!((found[1] - outputs[1]).abs() < 1e-4, "{found:?}, not {outputs:?}");
-            let weights = network.update_moving_statistics(pass.statistics).weights();
+            let weights = network.take_over(pass).weights();
             assert_eq!([weights[2][0], weights[3][0]], moving);
         }
     }
 
     #[test]
     fn frozen_weights_are_not_offered_for_an_update() {
-        let dense = |name: &str, trainable: bool| {
-            json!({"class_name": "Dense", "config": {"name": name, "units": 1,
-                "kernel_initializer": "ones", "use_bias": false, "trainable": trainable}})
-        };
-        let spec = spec(&json!([null, 1]), &[dense("a", false), dense("b", true)]);
+        let mut first = dense("a", 1);
+        first["config"]["trainable"] = json!(false);
+        let spec = spec(&json!([null, 1]), &[first, dense("b", 1)]);
         let trainable: Vec<_> = spec.weights().iter().map(|weight| weight.trainable).collect();
         assert_eq!(trainable, [false, true]);
         let device = Device::flex().autodiff();
         let network = Network::initialise(&spec, 1, ModelId(1), &device);
-        let row = Tensor::<2>::from_floats([[3.0]], &device);
-        let pass = network.forward_training(row, &mut ChaCha8Rng::seed_from_u64(1));
-        let gradients = pass.output.sum().backward();
-        let mut offered = Vec::new();
-        network.visit_gradients(&gradients, |gradient| offered.push((0, gradient.to_vec())));
-        assert_eq!(offered, [(0, vec![3.0])]);
-        let network = network.update(gradients, |i, weights, gradient| {
-            offered.push((i, gradient.to_vec()));
-            weights[0] = 7.0;
+        let pass = network.forward_training(values([[3.0], [4.0]], &device), &mut rng());
+        let gradients = pass.outputs[0].clone().sum().backward();
+        let network = network.update(gradients, |steps| {
+            let offered: Vec<_> = steps.iter().map(|step| (step.array, &step.gradient)).collect();
+            assert_eq!(offered, [(1, &vec![7.0])]);
+            steps[0].weights[0] = 7.0;
         });
-        assert_eq!(offered, [(0, vec![3.0]), (0, vec![3.0])]);
         assert_eq!(network.weights(), [[1.0], [7.0]]);
     }
 
+    /// y = w²x: a shared layer's gradient is the sum over its calls.
     #[test]
-    fn softmax_at_the_end_is_left_to_the_loss_but_not_in_predictions() {
-        let dense = json!({"class_name": "Dense", "config": {"name": "c", "units": 2,
-            "use_bias": false, "activation": "softmax"}});
-        let spec = spec(&json!([null, 1]), &[dense]);
-        assert!(spec.gives_logits());
-        let device = Device::flex();
-        let weights = vec![vec![0.0, 3_f32.ln()]];
-        let network = Network::from_weights(&spec, weights, &device).unwrap();
-        let row = Tensor::<2>::ones([1, 1], &device);
-        assert_eq!(floats(network.forward(row.clone()).into_data()), [0.0, 3_f32.ln()]);
-        let probabilities = floats(network.predict(row).into_data());
-        assert!((probabilities[1] - 0.75).abs() < 1e-6, "{probabilities:?}");
+    fn a_shared_layer_learns_from_all_its_calls() {
+        let call = |layer: &str, node: usize| json!([[layer, node, 0, {}]]);
+        let mut shared = dense("d", 1);
+        shared["inbound_nodes"] = json!([call("x", 0), call("d", 0)]);
+        let model = json!({"class_name": "Functional", "config": {
+            "layers": [{"class_name": "InputLayer", "name": "x", "inbound_nodes": [],
+                "config": {"name": "x", "batch_input_shape": [null, 1]}}, shared],
+            "input_layers": [["x", 0, 0]], "output_layers": [["d", 1, 0]]}});
+        let spec = NetworkSpec::parse(&model.to_string()).unwrap();
+        let device = Device::flex().autodiff();
+        let network = Network::from_weights(&spec, vec![vec![3.0]], &device).unwrap();
+        let pass = network.forward_training(values([[1.0], [2.0]], &device), &mut rng());
+        assert_eq!(floats(pass.outputs[0].clone().into_data()), [9.0, 18.0]);
+        let gradients = pass.outputs[0].clone().sum().backward();
+        let _ = network.update(gradients, |steps| assert_eq!(steps[0].gradient, [18.0]));
+    }
+
+    #[test]
+    fn one_hot_inputs_give_what_their_vectors_give() {
+        let spec = spec(&json!([null, 5]), &[dense("a", 3)]);
+        assert!(spec.takes_one_hot(0));
+        let device = Device::flex().autodiff();
+        let network = Network::initialise(&spec, 3, ModelId(1), &device);
+        let pairs = vec![Input::OneHot(Tensor::from_floats([[0.0, 4.0], [2.0, 2.0]], &device))];
+        let vectors = values([[1.0, 0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 2.0, 0.0, 0.0]], &device);
+        let mut results = [pairs, vectors].map(|inputs| {
+            let pass = network.forward_training(inputs, &mut rng());
+            let found = floats(pass.outputs[0].clone().into_data());
+            let gradients = pass.outputs[0].clone().sum().backward();
+            let mut gradient = Vec::new();
+            let _ = network.clone().update(gradients, |steps| {
+                gradient.clone_from(&steps[0].gradient);
+            });
+            (found, gradient)
+        });
+        assert_eq!(std::mem::take(&mut results[0]), results[1]);
+
+        let activated = [json!({"class_name": "ReLU", "config": {"name": "r"}}), dense("a", 3)];
+        let spec = self::spec(&json!([null, 5]), &activated);
+        assert!(!spec.takes_one_hot(0), "an activation needs the whole vector");
     }
 }

@@ -1,40 +1,67 @@
 //! A network's specification: what is known about it without building it.
 
+use std::sync::Arc;
+
 use arrowhop_types::stream::Stream;
 use arrowhop_types::{InputSpec, ModelId, Problems, Target};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::activation::Activation;
-use crate::keras::{self, Model};
-use crate::layer::Layer;
+use crate::graph::Graph;
+use crate::keras;
+use crate::regularizer::Regularizer;
+use crate::{NetworkError, graph};
 
-/// A checked chain of layers with known shapes. Made by [`NetworkSpec::parse`] alone, so whoever
+/// A checked network of layers with known shapes. Made by [`NetworkSpec::parse`] alone, so whoever
 /// holds one can build it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkSpec {
-    model: Model,
+    keras_json: String,
+    graph: Arc<Graph>,
+}
+
+/// One input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputShape {
+    /// Its InputLayer's name.
+    pub name: String,
+    /// Without the batch.
+    pub shape: Vec<usize>,
+}
+
+/// One output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// The name of the layer that makes it.
+    pub name: String,
+    /// Without the batch.
+    pub shape: Vec<usize>,
+    /// The output is a softmax over the last axis, which [`Network::forward`](crate::Network::forward)
+    /// leaves to the loss.
+    pub gives_logits: bool,
 }
 
 /// One layer, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSummary {
-    /// Its name.
+    /// Its name; of a nested model's layer `model/layer`.
     pub name: String,
     /// Keras's class.
-    pub class: &'static str,
-    /// Shape of its output, without the batch.
+    pub class: String,
+    /// Shape of its (first) output at its first call, without the batch.
     pub output: Vec<usize>,
+    /// How often it is applied: more than once where it is shared.
+    pub calls: usize,
     /// Elements of its weight arrays.
     pub parameters: u64,
     /// Those that an optimizer changes.
     pub trainable_parameters: u64,
-    /// Multiply-accumulates of one example's forward pass.
+    /// Multiply-accumulates of one example's forward pass, of all its calls.
     pub macs: u64,
 }
 
 /// One weight array.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WeightSpec {
     /// `layer/kernel`, as Keras names it without `:0`.
     pub name: String,
@@ -42,10 +69,22 @@ pub struct WeightSpec {
     pub shape: Vec<usize>,
     /// Whether an optimizer changes it.
     pub trainable: bool,
+    /// The penalty on it.
+    pub regularizer: Option<Regularizer>,
+    /// The JSON pointer of its layer.
+    pub pointer: String,
 }
 
 impl WeightSpec {
     /// Elements of the array.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl OutputSpec {
+    /// Elements of one example.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -58,33 +97,41 @@ impl NetworkSpec {
     /// # Errors
     /// Every problem of the text, each under its JSON pointer.
     pub fn parse(keras_json: &str) -> Result<Self, Problems> {
-        Ok(Self { model: keras::read_model(keras_json)? })
+        let (keras_json, mut graph) = keras::read_model(keras_json)?;
+        graph.leave_softmax_to_losses();
+        Ok(Self { keras_json, graph: Arc::new(graph) })
     }
 
     /// Whether the network suits this data: its input's shape and its output's width.
     #[must_use]
     pub fn check(&self, input: &InputSpec, target: &Target) -> Problems {
         let mut problems = Problems::new();
-        if self.input_shape() != input.shape {
+        let (inputs, outputs) = (&self.graph.inputs, &self.graph.outputs);
+        if inputs.len() != 1 {
+            problems.push("input", format!("the network takes {} inputs, not one", inputs.len()));
+        } else if inputs[0].shape != input.shape {
             problems.push(
                 "input",
                 format!(
                     "the network takes {:?}, but an example of the data is {:?}",
-                    self.input_shape(),
-                    input.shape
+                    inputs[0].shape, input.shape
                 ),
             );
         }
-        let (outputs, width) = (self.outputs(), target.width());
-        let is_binary = matches!(target, Target::Classes(_)) && (outputs, width) == (1, 2);
-        if outputs != width && !is_binary {
+        if outputs.len() != 1 {
+            problems.push("output", format!("the network has {} outputs, not one", outputs.len()));
+            return problems;
+        }
+        let (elements, width) = (outputs[0].shape.iter().product::<usize>(), target.width());
+        let is_binary = matches!(target, Target::Classes(_)) && (elements, width) == (1, 2);
+        if elements != width && !is_binary {
             let what = match target {
                 Target::Classes(_) => "classes",
                 Target::Values(_) => "values",
             };
             problems.push(
                 "output",
-                format!("the network has {outputs} outputs, but the data has {width} {what}"),
+                format!("the network has {elements} outputs, but the data has {width} {what}"),
             );
         }
         problems
@@ -93,48 +140,89 @@ impl NetworkSpec {
     /// The model's JSON without white space: equal for equal architectures.
     #[must_use]
     pub fn keras_json(&self) -> &str {
-        &self.model.compact_json
+        &self.keras_json
     }
 
-    /// Shape of one example, channels last.
+    /// Its inputs, in the model's order.
     #[must_use]
-    pub fn input_shape(&self) -> &[usize] {
-        &self.model.input
+    pub fn inputs(&self) -> Vec<InputShape> {
+        let inputs = self.graph.inputs.iter();
+        let shape = |input: &graph::Input| InputShape {
+            name: input.name.clone(),
+            shape: input.shape.clone(),
+        };
+        inputs.map(shape).collect()
     }
 
-    /// Elements of one example.
+    /// Its outputs, in the model's order.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<OutputSpec> {
+        let outputs = self.graph.outputs.iter();
+        let spec = |output: &graph::Output| OutputSpec {
+            name: output.name.clone(),
+            shape: output.shape.clone(),
+            gives_logits: output.gives_logits,
+        };
+        outputs.map(spec).collect()
+    }
+
+    /// Elements of one example, over all inputs.
     #[must_use]
     pub fn input_elements(&self) -> usize {
-        self.model.input.iter().product()
+        self.graph.inputs.iter().map(|input| input.shape.iter().product::<usize>()).sum()
     }
 
-    /// Width of the output.
+    /// Whether an input, by number, may be given as the indices of ones: only Dense layers take it.
     #[must_use]
-    pub fn outputs(&self) -> usize {
-        self.model.layers.last().map_or(1, Layer::output_channels)
+    pub fn takes_one_hot(&self, input: usize) -> bool {
+        self.graph.inputs[input].shape.len() == 1 && self.graph.feeds_dense_alone(input)
     }
 
-    /// Whether the network ends in a softmax, which [`Network::forward`](crate::Network::forward)
-    /// leaves to the loss.
+    /// The names of outputs that are sequences with hidden steps, whose loss Keras computes over the
+    /// others alone.
     #[must_use]
-    pub fn gives_logits(&self) -> bool {
-        self.model.layers.last().is_some_and(|layer| layer.activation == Activation::Softmax)
+    pub fn masked_outputs(&self) -> Vec<&str> {
+        let outputs = self.graph.outputs.iter().filter(|output| output.hides_steps);
+        outputs.map(|output| output.name.as_str()).collect()
     }
 
-    /// Its layers in order; an InputLayer is none.
+    /// The names of recurrent layers that carry their state from batch to batch.
+    #[must_use]
+    pub fn stateful_layers(&self) -> Vec<&str> {
+        let calls = self.graph.calls.iter().filter(|call| call.operation.is_stateful());
+        calls.map(|call| self.graph.layers[call.layer].name.as_str()).collect()
+    }
+
+    /// Its layers in Keras's order; an InputLayer is none.
     #[must_use]
     pub fn layers(&self) -> Vec<LayerSummary> {
-        self.model.layers.iter().map(summary).collect()
+        let layers = self.graph.layers.iter().enumerate();
+        let summary = |(number, layer): (usize, &crate::layer::Layer)| {
+            let calls: Vec<_> =
+                self.graph.calls.iter().filter(|call| call.layer == number).collect();
+            LayerSummary {
+                name: layer.name.clone(),
+                class: layer.class.clone(),
+                output: calls.first().map(|call| call.outputs[0].clone()).unwrap_or_default(),
+                calls: calls.len(),
+                parameters: layer.parameters(false),
+                trainable_parameters: layer.parameters(true),
+                macs: calls.iter().fold(0, |sum, call| sum.saturating_add(call.macs)),
+            }
+        };
+        layers.map(summary).collect()
     }
 
     /// Its weight arrays in Keras's `get_weights()` order.
     #[must_use]
     pub fn weights(&self) -> Vec<WeightSpec> {
-        let arrays = self.model.layers.iter().flat_map(|layer| {
-            layer.weights().into_iter().map(|weight| WeightSpec {
+        let arrays = self.graph.layers.iter().flat_map(|layer| {
+            layer.weights.iter().map(|weight| WeightSpec {
                 name: format!("{}/{}", layer.name, weight.name),
-                shape: weight.shape,
-                trainable: weight.trainable,
+                shape: weight.shape.clone(),
+                trainable: weight.is_trainable,
+                regularizer: weight.regularizer,
+                pointer: layer.pointer.clone(),
             })
         });
         arrays.collect()
@@ -143,19 +231,19 @@ impl NetworkSpec {
     /// Elements of all weight arrays.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        self.layers().iter().map(|layer| layer.parameters).sum()
+        self.graph.layers.iter().map(|layer| layer.parameters(false)).sum()
     }
 
     /// Elements of the weight arrays that an optimizer changes.
     #[must_use]
     pub fn trainable_parameters(&self) -> u64 {
-        self.layers().iter().map(|layer| layer.trainable_parameters).sum()
+        self.graph.layers.iter().map(|layer| layer.parameters(true)).sum()
     }
 
     /// Multiply-accumulates of one example's forward pass.
     #[must_use]
     pub fn macs(&self) -> u64 {
-        self.layers().iter().fold(0, |sum, layer| sum.saturating_add(layer.macs))
+        self.graph.calls.iter().fold(0, |sum, call| sum.saturating_add(call.macs))
     }
 
     /// Fresh weights in Keras's order, drawn from [`Stream::Init`].
@@ -163,30 +251,50 @@ impl NetworkSpec {
     pub fn initial_weights(&self, seed: u64, model: ModelId) -> Vec<Vec<f32>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(Stream::Init(model).id());
-        let weights = self.model.layers.iter().flat_map(Layer::weights);
+        let weights = self.graph.layers.iter().flat_map(|layer| &layer.weights);
         weights.map(|weight| weight.initializer.draw(&weight.shape, &mut rng)).collect()
     }
 
-    pub(crate) fn chain(&self) -> &[Layer] {
-        &self.model.layers
+    /// The penalties of these weights, in Keras's order: added to each row's loss.
+    ///
+    /// # Panics
+    /// When they are not this network's.
+    #[must_use]
+    pub fn penalty(&self, weights: &[Vec<f32>]) -> f64 {
+        let specs = self.graph.layers.iter().flat_map(|layer| &layer.weights);
+        let penalties = specs.zip(weights).filter_map(|(spec, array)| {
+            assert_eq!(array.len(), spec.shape.iter().product::<usize>(), "{}", spec.name);
+            Some(spec.regularizer?.penalty(array))
+        });
+        penalties.sum()
     }
-}
 
-fn summary(layer: &Layer) -> LayerSummary {
-    let weights = layer.weights();
-    let elements = |only_trainable: bool| {
-        weights
-            .iter()
-            .filter(|weight| weight.trainable || !only_trainable)
-            .map(|weight| weight.shape.iter().product::<usize>() as u64)
-            .sum()
-    };
-    LayerSummary {
-        name: layer.name.clone(),
-        class: layer.class,
-        output: layer.output.clone(),
-        parameters: elements(false),
-        trainable_parameters: elements(true),
-        macs: layer.macs(),
+    /// Whether these arrays are this network's weights, by number and sizes, and all finite.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn check_weights(&self, weights: &[Vec<f32>]) -> Result<(), NetworkError> {
+        let expected = self.weights();
+        if weights.len() != expected.len() {
+            let (expected, found) = (expected.len(), weights.len());
+            return Err(NetworkError::WeightCount { expected, found });
+        }
+        for (spec, array) in expected.into_iter().zip(weights) {
+            let WeightSpec { name, pointer, .. } = &spec;
+            let (name, pointer) = (name.clone(), pointer.clone());
+            let (expected, found) = (spec.elements(), array.len());
+            if found != expected {
+                return Err(NetworkError::WeightSize { name, pointer, expected, found });
+            }
+            if let Some(index) = array.iter().position(|value| !value.is_finite()) {
+                let value = array[index];
+                return Err(NetworkError::WeightValue { name, pointer, index, value });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn graph(&self) -> Arc<Graph> {
+        Arc::clone(&self.graph)
     }
 }

@@ -1,4 +1,4 @@
-//! Models exported by Keras itself: counts, weight order and predictions. The files are not part of
+//! Models exported by Keras itself: shapes, counts, weight order, costs. The files are not part of
 //! the repository; without them these tests say so and pass.
 #![expect(
     clippy::unwrap_used,
@@ -8,12 +8,11 @@
 
 use std::path::{Path, PathBuf};
 
-use arrowhop_network::{Network, NetworkSpec};
-use burn::tensor::{Device, Tensor, TensorData};
+use arrowhop_network::NetworkSpec;
 use serde_json::{Value, json};
 
-fn fixtures() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+fn fixtures(name: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures").join(name);
     if !folder.exists() {
         println!("skipped: {} is not there", folder.display());
         return None;
@@ -29,119 +28,106 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_str(&read(path)).unwrap()
 }
 
-fn floats(array: &Value) -> Vec<f32> {
-    let single = |value: &Value| value.as_f64().unwrap().to_string().parse().unwrap();
-    array["data"].as_array().unwrap().iter().map(single).collect()
+fn parse(path: &Path) -> NetworkSpec {
+    let spec = NetworkSpec::parse(&read(path));
+    spec.unwrap_or_else(|problems| panic!("{}: {problems}", path.display()))
+}
+
+/// The folder's models, in its index's order.
+fn entries(folder: &Path) -> Vec<(String, Value)> {
+    let index = read_json(&folder.join("INDEX.json"));
+    let entries = index.as_array().unwrap().iter();
+    entries.map(|entry| (entry["file"].as_str().unwrap().to_owned(), entry.clone())).collect()
+}
+
+/// As Keras's `model.output_shape` is shown.
+fn shown_outputs(spec: &NetworkSpec) -> String {
+    let sizes = |shape: &[usize]| {
+        let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        format!("(None, {})", sizes.join(", "))
+    };
+    let shapes: Vec<String> = spec.outputs().iter().map(|output| sizes(&output.shape)).collect();
+    if shapes.len() == 1 { shapes[0].clone() } else { format!("[{}]", shapes.join(", ")) }
 }
 
 #[test]
-fn keras_2_models_have_keras_counts_and_weight_order() {
-    let Some(folder) = fixtures().map(|folder| folder.join("keras2_models")) else { return };
-    let mut read_files = Vec::new();
-    for entry in read_json(&folder.join("INDEX.json")).as_array().unwrap() {
-        let file = entry["file"].as_str().unwrap();
-        let spec = match NetworkSpec::parse(&read(&folder.join(file))) {
-            Ok(spec) => spec,
-            Err(problems) => {
-                assert!(problems.to_string().contains("not supported"), "{file}: {problems}");
-                continue;
-            }
-        };
+fn keras_2_models_have_keras_counts_shapes_and_costs() {
+    let Some(folder) = fixtures("keras2_models") else { return };
+    let entries = entries(&folder);
+    for (file, entry) in &entries {
+        let spec = parse(&folder.join(file));
         assert_eq!(json!(spec.parameters()), entry["params"], "{file}");
         assert_eq!(json!(spec.trainable_parameters()), entry["trainable"], "{file}");
-        assert_eq!(json!(spec.layers().len()), entry["layers"], "{file}");
-        let mmacs = format!("{:.1}", spec.macs() as f64 / 1e6);
-        let expected = format!("{:.1}", entry["forward_mmacs_per_example"].as_f64().unwrap());
-        assert_eq!(mmacs, expected, "{file}");
-        let order = read_json(&folder.join("weights_order").join(file));
-        let weights = spec.weights();
+        // Keras counts a functional model's InputLayers, too.
+        let inputs = if entry["class_name"] == "Functional" { spec.inputs().len() } else { 0 };
+        assert_eq!(json!(spec.layers().len() + inputs), entry["layers"], "{file}");
+        assert_eq!(json!(shown_outputs(&spec)), entry["output_shape"], "{file}");
+        if let Some(expected) = entry["forward_mmacs_per_example"].as_f64() {
+            let mmacs = format!("{:.1}", spec.macs() as f64 / 1e6);
+            assert_eq!(mmacs, format!("{expected:.1}"), "{file}");
+        }
+    }
+    assert_eq!(entries.len(), 18);
+}
+
+#[test]
+fn keras_2_models_have_keras_weight_order() {
+    let Some(folder) = fixtures("keras2_models") else { return };
+    for (file, entry) in entries(&folder) {
+        let weights = parse(&folder.join(&file)).weights();
+        assert_eq!(json!(weights.len()), entry["n_weight_arrays"], "{file}");
         let found =
             weights.iter().map(|weight| json!([format!("{}:0", weight.name), weight.shape]));
+        let order = read_json(&folder.join("weights_order").join(&file));
         assert_eq!(Value::Array(found.collect()), order, "{file}");
-        read_files.push(file.to_owned());
     }
-    let expected = [
-        "iris_mlp_1hidden_like.json",
-        "iris_mlp_2hidden_like.json",
-        "cifar10_m1.json",
-        "cifar10_m2_bn.json",
-        "cifar10_m3_nobn.json",
-        "mnist_transfer_frozen.json",
-    ];
-    assert_eq!(read_files, expected);
+}
+
+#[test]
+fn penalties_are_read() {
+    let Some(folder) = fixtures("keras2_models") else { return };
+    for weight in parse(&folder.join("criteo_confA.json")).weights() {
+        let penalty = weight.regularizer.unwrap_or_else(|| panic!("{} has none", weight.name));
+        assert!(penalty.l1 == 0.0 && (penalty.l2 - 1e-4).abs() < 1e-9, "{}", weight.name);
+    }
 }
 
 #[test]
 fn madlib_s_texts_have_keras_counts_and_shapes() {
-    let Some(folder) = fixtures().map(|folder| folder.join("madlib_arch")) else { return };
-    let mut refused = Vec::new();
-    for entry in read_json(&folder.join("INDEX.json")).as_array().unwrap() {
-        let file = entry["file"].as_str().unwrap();
-        match NetworkSpec::parse(&read(&folder.join(file))) {
-            Ok(spec) => {
-                assert_eq!(json!(spec.parameters()), entry["params"], "{file}");
-                let shapes: Vec<_> =
-                    spec.weights().into_iter().map(|weight| weight.shape).collect();
-                assert_eq!(json!(shapes), entry["weights"], "{file}");
-            }
-            Err(problems) => refused.push((file.to_owned(), problems.to_string())),
-        }
+    let Some(folder) = fixtures("madlib_arch") else { return };
+    let entries = entries(&folder);
+    for (file, entry) in &entries {
+        let spec = parse(&folder.join(file));
+        assert_eq!(json!(spec.parameters()), entry["params"], "{file}");
+        let shapes: Vec<_> = spec.weights().into_iter().map(|weight| weight.shape).collect();
+        assert_eq!(json!(shapes), entry["weights"], "{file}");
     }
-    let names: Vec<&str> = refused.iter().map(|(file, _)| file.as_str()).collect();
-    assert_eq!(names, ["iris_setup_model_3.json"], "{refused:?}");
-    assert!(refused[0].1.contains("Model models are not supported"), "{}", refused[0].1);
+    assert_eq!(entries.len(), 20);
 }
 
+/// Numbers by Keras 3.15: inputs, output shapes, parameters, those trained, weight arrays, layers.
 #[test]
-fn a_keras_3_text_is_read() {
-    let Some(folder) = fixtures().map(|folder| folder.join("keras3_models")) else { return };
-    let spec = NetworkSpec::parse(&read(&folder.join("iris_mlp.json"))).unwrap();
-    assert_eq!((spec.input_shape(), spec.outputs(), spec.parameters()), (&[4][..], 3, 83));
-    let problems = NetworkSpec::parse(&read(&folder.join("lstm.json"))).unwrap_err();
-    assert!(problems.to_string().contains("layer class \"GRU\" is not supported"), "{problems}");
-}
-
-/// A chain of a functional model's layers as a Sequential model with a vector as output.
-fn as_sequential(functional: &Value) -> Value {
-    let mut layers = functional["config"]["layers"].clone();
-    let flatten = json!({"class_name": "Flatten", "config": {"name": "flatten at the end"}});
-    layers.as_array_mut().unwrap().push(flatten);
-    json!({"class_name": "Sequential", "config": {"layers": layers},
-        "keras_version": functional["keras_version"]})
-}
-
-fn is_chain(functional: &Value) -> bool {
-    let layers = functional["config"]["layers"].as_array().unwrap();
-    layers.windows(2).all(|pair| {
-        let inbound = &pair[1]["inbound_nodes"];
-        *inbound == json!([[[pair[0]["name"], 0, 0, {}]]])
-    })
-}
-
-#[test]
-fn predictions_of_single_layers_are_those_of_keras_js() {
-    let Some(folder) = fixtures().map(|folder| folder.join("kerasjs_fixtures")) else { return };
-    let mut checked = 0;
-    for record in read_json(&folder.join("fixtures.json")).as_array().unwrap() {
-        let model = &record["keras2_model_json"];
-        if record["status"] != "match" || !model.is_object() || !is_chain(model) {
-            continue;
-        }
-        let Ok(spec) = NetworkSpec::parse(&as_sequential(model).to_string()) else { continue };
-        let weights: Vec<_> = record["weights"].as_array().unwrap().iter().map(floats).collect();
-        let device = Device::flex();
-        let network = Network::from_weights(&spec, weights, &device).unwrap();
-        let input = floats(&record["inputs"][0]);
-        let rows =
-            Tensor::<2>::from_data(TensorData::new(input, [1, spec.input_elements()]), &device);
-        let found: Vec<f32> = network.predict(rows).into_data().try_into_vec().unwrap();
-        let expected = floats(&record["expected"]);
-        assert_eq!(found.len(), expected.len(), "{}", record["id"]);
-        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            let is_near = (found - expected).abs() <= 2e-5 * (1.0 + expected.abs());
-            assert!(is_near, "{} [{i}]: {found}, not {expected}", record["id"]);
-        }
-        checked += 1;
+fn keras_3_models_have_keras_counts_and_shapes() {
+    let Some(folder) = fixtures("keras3_models") else { return };
+    let table = [
+        ("conv1d", 1, "(None, 3)", [387, 387, 4, 4]),
+        ("iris_mlp", 1, "(None, 3)", [83, 83, 4, 2]),
+        ("lstm", 1, "(None, 2)", [39_298, 39_298, 12, 4]),
+        ("mixed_layers", 1, "(None, 10)", [5_642, 5_610, 13, 17]),
+        ("multi_io", 2, "[(None, 3), (None, 3)]", [196, 196, 8, 5]),
+        ("transformer", 1, "(None, 2)", [36_354, 36_354, 13, 6]),
+    ];
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), table.len());
+    for (name, inputs, outputs, counts) in table {
+        let spec = parse(&folder.join(format!("{name}.json")));
+        assert_eq!((spec.inputs().len(), shown_outputs(&spec).as_str()), (inputs, outputs));
+        let arrays = (spec.weights().len(), spec.layers().len());
+        let found = [
+            spec.parameters(),
+            spec.trainable_parameters(),
+            u64::try_from(arrays.0).unwrap(),
+            u64::try_from(arrays.1).unwrap(),
+        ];
+        assert_eq!(found, counts, "{name}");
     }
-    assert_eq!(checked, 71);
 }

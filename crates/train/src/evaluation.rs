@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use arrowhop_network::Network;
 use arrowhop_types::Score;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
 use crate::error::TrainError;
+use crate::learner::{floats, tensors};
 use crate::rows::{Inputs, Rows};
 use crate::state::State;
 use crate::task::Task;
-use crate::visit::{Control, floats};
+use crate::visit::Control;
 
 /// Rows per batch: enough for full kernels, little enough memory. Measured no slower than 256.
 pub(crate) const BATCH_ROWS: u32 = 64;
@@ -28,8 +29,12 @@ pub fn evaluate(
     let inference = Inference::start(task, state)?;
     let mut score = Score::default();
     for indices in batches(rows.rows()) {
-        let output = floats(inference.network.forward(inference.batch(rows.inputs(), &indices)));
-        score.add(&task.objective.score(&[&output], &[rows.targets(&indices)]));
+        let inputs = tensors(rows.inputs().batch(&indices), &inference.device);
+        let outputs: Vec<_> = inference.network.forward(inputs).into_iter().map(floats).collect();
+        let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
+        let mut batch = task.objective.score(&outputs, &[rows.targets(&indices)]);
+        batch.penalise(inference.penalty);
+        score.add(&batch);
         if control.batch_done(score.rows, &score).is_break() {
             return Err(TrainError::Stopped { rows_done: score.rows });
         }
@@ -52,8 +57,9 @@ pub fn predict(
     let mut rows_done = 0;
     for indices in batches(inputs.rows()) {
         rows_done += indices.len() as u64;
-        let output = inference.network.predict(inference.batch(inputs, &indices));
-        if sink(&floats(output)).is_break() {
+        let outputs = inference.network.predict(tensors(inputs.batch(&indices), &inference.device));
+        let outputs: Vec<_> = outputs.into_iter().map(floats).collect();
+        if sink(&outputs[0]).is_break() {
             return Err(TrainError::Stopped { rows_done });
         }
     }
@@ -63,7 +69,8 @@ pub fn predict(
 /// A network that does not learn.
 struct Inference {
     network: Network,
-    elements: usize,
+    /// On the weights, by the network's regularizers.
+    penalty: f64,
     device: Device,
 }
 
@@ -72,14 +79,9 @@ impl Inference {
         let device = Device::flex();
         let mut state = State::decode(task, state)?;
         state.use_averages(task);
+        let penalty = task.network.penalty(&state.weights);
         let network = Network::from_weights(&task.network, state.weights, &device)?;
-        Ok(Self { network, elements: task.network.input_elements(), device })
-    }
-
-    fn batch(&self, inputs: &Inputs<'_>, indices: &[u32]) -> Tensor<2> {
-        let mut batch = Vec::new();
-        inputs.gather(indices, &mut batch);
-        Tensor::from_data(TensorData::new(batch, [indices.len(), self.elements]), &self.device)
+        Ok(Self { network, penalty, device })
     }
 }
 

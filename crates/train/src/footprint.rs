@@ -72,7 +72,7 @@ fn elements_per_row(task: &Task) -> (u64, u64) {
     let (mut kept, mut working) = (input, 0);
     for layer in task.network.layers() {
         let output = layer.output.iter().product::<usize>() as u64;
-        let copies = match layer.class {
+        let copies = match layer.class.as_str() {
             "MaxPooling2D" | "AveragePooling2D" | "Dropout" | "BatchNormalization" => 3,
             _ => 2,
         };

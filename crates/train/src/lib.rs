@@ -8,10 +8,12 @@
 mod error;
 mod evaluation;
 mod footprint;
+mod learner;
 mod objective;
 mod optimizer;
 mod rows;
 mod state;
+mod stepper;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -22,5 +24,6 @@ pub use evaluation::{evaluate, predict};
 pub use footprint::Footprint;
 pub use rows::{InputChunks, Inputs, Rows, TargetChunks};
 pub use state::{State, initial_state};
+pub use stepper::{Made, Stepper, infer, measure, row_losses};
 pub use task::Task;
 pub use visit::{Control, Timing, Trained, Visit, thread_cpu_time, train_visit};

@@ -13,7 +13,9 @@ mod check;
 mod losses;
 mod metrics;
 
-use arrowhop_types::{Loss, Metric, MetricSums, ModelConfig, Problems, Score, Target};
+use arrowhop_types::{
+    Loss, Metric, MetricSums, ModelConfig, OutputConfig, Problems, Score, Target,
+};
 
 use self::metrics::Seen;
 use crate::rows::Targets;
@@ -70,15 +72,21 @@ impl Objective {
         problems: &mut Problems,
     ) -> Self {
         check::check(config, shapes, targets, problems);
+        let class_weights = config.class_weights.clone();
+        Self { class_weights, ..Self::unchecked(&config.outputs, shapes) }
+    }
+
+    /// What these outputs are held to, which may be more than a target can tell.
+    pub(crate) fn unchecked(held_to: &[OutputConfig], shapes: &[OutputShape]) -> Self {
         let is_one = shapes.len() == 1;
         let outputs = shapes.iter().enumerate().filter_map(|(i, output)| {
-            let held_to = config.outputs.get(i).or(config.outputs.first())?;
+            let held_to = held_to.get(i).or(held_to.first())?;
             let own = (!is_one).then_some(Metric::Loss(held_to.loss));
             let metrics = own.into_iter().chain(held_to.metrics.iter().copied());
             let width = output.width();
             Some(Output {
                 name: (!is_one).then(|| output.name.clone()),
-                elements: output.shape.iter().product(),
+                elements: output.elements(),
                 width,
                 gives_logits: output.gives_logits,
                 loss: held_to.loss,
@@ -86,7 +94,7 @@ impl Objective {
                 metrics: metrics.map(|metric| (metric, metrics::resolve(metric, width))).collect(),
             })
         });
-        Self { outputs: outputs.collect(), class_weights: config.class_weights.clone() }
+        Self { outputs: outputs.collect(), class_weights: Vec::new() }
     }
 
     /// The names of what is measured beside the loss, and which way each improves.
@@ -151,6 +159,11 @@ impl Objective {
 }
 
 impl OutputShape {
+    /// Elements of a row.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
     /// Elements of the last axis.
     fn width(&self) -> usize {
         self.shape.last().copied().unwrap_or(1)

@@ -5,6 +5,7 @@
 
 use arrowhop_types::{Dtype, Problems, Target};
 
+use crate::learner::Column;
 use crate::task::Task;
 
 /// Chunks of inputs, row-major, as cached.
@@ -82,8 +83,15 @@ impl<'a> Inputs<'a> {
         self.layout.rows
     }
 
+    /// The inputs of these rows.
+    pub(crate) fn batch(&self, indices: &[u32]) -> Vec<Column> {
+        let mut values = Vec::new();
+        self.gather(indices, &mut values);
+        vec![Column { values, elements: self.elements, is_one_hot: false }]
+    }
+
     /// Fills `batch` with these rows as floats, divided by the normalizing constant.
-    pub(crate) fn gather(&self, indices: &[u32], batch: &mut Vec<f32>) {
+    fn gather(&self, indices: &[u32], batch: &mut Vec<f32>) {
         batch.clear();
         batch.reserve(indices.len() * self.elements);
         match &self.chunks {

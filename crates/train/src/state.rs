@@ -14,7 +14,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use arrowhop_types::Version;
+use arrowhop_network::NetworkSpec;
+use arrowhop_types::{Optimizer, Version};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
 use serde_json::{Value, json};
 
@@ -89,7 +90,16 @@ impl State {
     #[must_use]
     pub fn initial(task: &Task) -> Self {
         let weights = task.network.initial_weights(task.seed, task.model);
-        let (slots, scalars) = fresh_optimizer(task);
+        Self::fresh(&task.network, &task.config.optimizer, weights)
+    }
+
+    /// These weights, and an optimizer that has seen nothing.
+    pub(crate) fn fresh(
+        network: &NetworkSpec,
+        optimizer: &Optimizer,
+        weights: Vec<Vec<f32>>,
+    ) -> Self {
+        let (slots, scalars) = fresh_optimizer(network, optimizer);
         Self { weights, slots, scalars, step: 0, version: Version(0) }
     }
 
@@ -160,7 +170,7 @@ impl State {
         for (i, spec) in specs.iter().enumerate() {
             weights.push(read(&metadata, data, weight_name(i, &spec.name), &spec.shape)?);
         }
-        let (mut slots, mut scalars) = fresh_optimizer(task);
+        let (mut slots, mut scalars) = fresh_optimizer(&task.network, &task.config.optimizer);
         for (array, slots) in kept.arrays.iter().zip(&mut slots) {
             for (slot, values) in array.slots.iter().zip(slots) {
                 let name = slot_name(slot.name, array.place, &array.name);
@@ -181,7 +191,8 @@ impl State {
 
     /// Bytes of all that the optimizer keeps.
     pub(crate) fn optimizer_bytes(task: &Task) -> u64 {
-        let (slots, scalars) = (slots(task), optimizer::scalars(&task.config.optimizer));
+        let optimizer = &task.config.optimizer;
+        let (slots, scalars) = (slots(&task.network, optimizer), optimizer::scalars(optimizer));
         let elements: usize = slots.iter().flat_map(|array| &array.slots).map(Slot::elements).sum();
         4 * (elements + scalars.len()) as u64
     }
@@ -211,8 +222,12 @@ impl Kept {
         if task.reset_optimizer_each_visit {
             return Self { arrays: Vec::new(), scalars: Vec::new() };
         }
-        let scalars = optimizer::scalars(&task.config.optimizer).into_iter();
-        Self { arrays: slots(task), scalars: scalars.map(|(name, _)| name).collect() }
+        let optimizer = &task.config.optimizer;
+        let scalars = optimizer::scalars(optimizer).into_iter();
+        Self {
+            arrays: slots(&task.network, optimizer),
+            scalars: scalars.map(|(name, _)| name).collect(),
+        }
     }
 
     fn tensors(&self) -> usize {
@@ -221,22 +236,22 @@ impl Kept {
 }
 
 /// The slots of every trainable weight array.
-fn slots(task: &Task) -> Vec<ArraySlots> {
-    let specs = task.network.weights().into_iter().enumerate();
+fn slots(network: &NetworkSpec, optimizer: &Optimizer) -> Vec<ArraySlots> {
+    let specs = network.weights().into_iter().enumerate();
     let trainable = specs.filter(|(_, spec)| spec.trainable);
     let slots = trainable.map(|(place, spec)| {
-        let slots = optimizer::slots(&task.config.optimizer, &spec.shape);
+        let slots = optimizer::slots(optimizer, &spec.shape);
         ArraySlots { place, name: spec.name, slots }
     });
     slots.collect()
 }
 
 /// What an optimizer keeps before its first step.
-fn fresh_optimizer(task: &Task) -> (Vec<Slots>, Vec<f32>) {
+fn fresh_optimizer(network: &NetworkSpec, optimizer: &Optimizer) -> (Vec<Slots>, Vec<f32>) {
     let fresh = |slot: &Slot| vec![slot.initial; slot.elements()];
-    let arrays = slots(task);
+    let arrays = slots(network, optimizer);
     let arrays = arrays.iter().map(|array| array.slots.iter().map(fresh).collect());
-    let scalars = optimizer::scalars(&task.config.optimizer).into_iter();
+    let scalars = optimizer::scalars(optimizer).into_iter();
     (arrays.collect(), scalars.map(|(_, value)| value).collect())
 }
 

@@ -1,6 +1,6 @@
 //! A model's task: everything about its training that stays the same from visit to visit.
 
-use arrowhop_network::NetworkSpec;
+use arrowhop_network::{NetworkSpec, OutputSpec};
 use arrowhop_types::{Direction, InputSpec, ModelConfig, ModelId, Problems, RunSpec, Target};
 
 use crate::objective::{Objective, OutputShape};
@@ -38,6 +38,7 @@ impl Task {
         if let Err(found) = config.optimizer.check() {
             problems.extend("optimizer.", &found);
         }
+        check_sequences(&network, &mut problems);
         for (field, value) in [("batch_rows", config.batch_rows), ("passes", config.passes)] {
             if value == 0 {
                 problems.push(field, "must be at least 1");
@@ -108,12 +109,31 @@ impl Task {
     }
 }
 
-fn outputs(network: &NetworkSpec) -> Vec<OutputShape> {
-    vec![OutputShape {
-        name: "output".to_owned(),
-        shape: vec![network.outputs()],
-        gives_logits: network.gives_logits(),
-    }]
+/// The network's outputs, as objectives take them.
+pub(crate) fn outputs(network: &NetworkSpec) -> Vec<OutputShape> {
+    let outputs = network.outputs().into_iter();
+    let shape =
+        |OutputSpec { name, shape, gives_logits }| OutputShape { name, shape, gives_logits };
+    outputs.map(shape).collect()
+}
+
+/// What a network may do in predictions, but not in training: to go on from the batch before, where
+/// rows are shuffled, and to hide steps of an output from its loss.
+fn check_sequences(network: &NetworkSpec, problems: &mut Problems) {
+    for output in network.masked_outputs() {
+        let text = format!(
+            "the output of {output:?} is a sequence with hidden steps, and a loss over the others \
+             alone is not supported; end with a layer over the whole sequence"
+        );
+        problems.push("network", text);
+    }
+    for layer in network.stateful_layers() {
+        let text = format!(
+            "layer {layer:?} is stateful, but rows are shuffled and no batch follows another; set \
+             its stateful to false"
+        );
+        problems.push("network", text);
+    }
 }
 
 fn check_input(input: &InputSpec, problems: &mut Problems) {

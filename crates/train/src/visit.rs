@@ -3,16 +3,14 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use arrowhop_network::Network;
 use arrowhop_types::stream::{self, Stream};
 use arrowhop_types::{Digest, Score, ShardId, Version};
-use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::TrainError;
-use crate::optimizer::{self, Array, Update, square_sum};
+use crate::learner::Learner;
 use crate::rows::Rows;
 use crate::state::State;
 use crate::task::Task;
@@ -107,51 +105,31 @@ pub fn thread_cpu_time() -> Duration {
 struct Trainer<'a> {
     task: &'a Task,
     visit: Visit,
-    /// Taken apart and put together by each update.
-    network: Option<Network>,
-    /// Its weights are in the network.
-    state: State,
-    /// Of the trainable weight arrays.
-    shapes: Vec<Vec<usize>>,
+    learner: Learner,
     order: ChaCha8Rng,
     masks: ChaCha8Rng,
     batches: u64,
     last_loss: f64,
     score: Score,
-    device: Device,
 }
 
 impl<'a> Trainer<'a> {
-    fn start(task: &'a Task, mut state: State, visit: Visit) -> Result<Self, TrainError> {
-        let device = Device::flex().autodiff();
-        let weights = std::mem::take(&mut state.weights);
-        let network = Some(Network::from_weights(&task.network, weights, &device)?);
-        if task.reset_optimizer_each_visit {
-            state.step = 0;
-        }
-        let specs = task.network.weights().into_iter();
-        let shapes = specs.filter(|spec| spec.trainable).map(|spec| spec.shape).collect();
+    fn start(task: &'a Task, state: State, visit: Visit) -> Result<Self, TrainError> {
         let Visit { epoch, shard } = visit;
         let generator = |stream: Stream| {
             let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
             rng.set_stream(stream.id());
             rng
         };
-        let order = generator(Stream::Order { model: task.model, epoch, shard });
-        let masks = generator(Stream::Dropout { model: task.model, epoch, shard });
-        let (batches, last_loss, score) = (0, 0.0, Score::default());
         Ok(Self {
             task,
             visit,
-            network,
-            state,
-            shapes,
-            order,
-            masks,
-            batches,
-            last_loss,
-            score,
-            device,
+            learner: Learner::start(task, state)?,
+            order: generator(Stream::Order { model: task.model, epoch, shard }),
+            masks: generator(Stream::Dropout { model: task.model, epoch, shard }),
+            batches: 0,
+            last_loss: 0.0,
+            score: Score::default(),
         })
     }
 
@@ -169,83 +147,38 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Forward, backward, update.
+    /// One step; an infinite loss ends the visit.
     fn batch(&mut self, rows: &Rows<'_>, indices: &[u32]) -> Result<(), TrainError> {
-        let network = self.network.take().expect("the network is back after each batch");
-        let mut inputs = Vec::new();
-        rows.inputs().gather(indices, &mut inputs);
-        let shape = [indices.len(), self.task.network.input_elements()];
-        let inputs = Tensor::<2>::from_data(TensorData::new(inputs, shape), &self.device);
-        let pass = network.forward_training(inputs, &mut self.masks);
-
-        let output = floats(pass.output.clone());
-        let objective = &self.task.objective;
-        let (score, mut slopes) =
-            objective.score_and_gradients(&[&output], &[rows.targets(indices)]);
-        self.note(&score)?;
-
-        let network = self.update(network, pass.output, slopes.swap_remove(0));
-        self.network = Some(network.update_moving_statistics(pass.statistics));
-        Ok(())
-    }
-
-    /// Backward, and one step of the optimizer; nothing where every layer is frozen.
-    fn update(&mut self, network: Network, output: Tensor<2>, slopes: Vec<f32>) -> Network {
-        if self.shapes.is_empty() {
-            return network;
-        }
-        let slopes = TensorData::new(slopes, output.shape());
-        let gradients = (output * Tensor::from_data(slopes, &self.device)).sum().backward();
-        let optimizer = &self.task.config.optimizer;
-        let norm = optimizer::needs_norm(optimizer).then(|| {
-            let mut sum = 0.0;
-            network.visit_gradients(&gradients, |gradient| sum += square_sum(gradient));
-            sum.sqrt()
-        });
-        let State { step, slots, scalars, .. } = &mut self.state;
-        *step += 1;
-        let update = Update::new(optimizer, *step, scalars, norm);
-        network.update(gradients, |i, weights, gradient| {
-            let (shape, slots) = (&self.shapes[i], &mut slots[i]);
-            update.apply(Array { shape, weights, gradient, slots });
-        })
-    }
-
-    /// Adds a batch's score; an infinite loss ends the visit.
-    fn note(&mut self, score: &Score) -> Result<(), TrainError> {
+        let (inputs, targets) = (rows.inputs().batch(indices), [rows.targets(indices)]);
+        let score = self.learner.learn(inputs, &targets, &mut self.masks, |_| {});
         self.last_loss = score.loss().unwrap_or_default();
         if !self.last_loss.is_finite() {
             return Err(self.diverged(self.batches));
         }
         self.batches += 1;
-        self.score.add(score);
+        self.score.add(&score);
         Ok(())
     }
 
     /// The state after the visit; its weights must be numbers.
-    fn finish(mut self) -> Result<(State, Score), TrainError> {
-        let network = self.network.take().expect("the network is back after each batch");
-        self.state.weights = network.weights();
+    fn finish(self) -> Result<(State, Score), TrainError> {
+        let diverged = self.diverged(self.batches.saturating_sub(1));
+        let mut state = self.learner.into_state();
         if self.task.reset_optimizer_each_visit {
             // Nothing of the optimizer is kept: as at the end of Keras's `fit`.
-            self.state.use_averages(self.task);
+            state.use_averages(self.task);
         }
-        self.state.version = self.state.version.next();
-        if !self.state.is_finite() {
-            return Err(self.diverged(self.batches.saturating_sub(1)));
+        state.version = state.version.next();
+        if !state.is_finite() {
+            return Err(diverged);
         }
-        Ok((self.state, self.score))
+        Ok((state, self.score))
     }
 
     fn diverged(&self, batch: u64) -> TrainError {
         let Visit { epoch, shard } = self.visit;
         TrainError::Diverged { epoch, shard, batch, loss: self.last_loss }
     }
-}
-
-/// A tensor's values, row-major.
-pub(crate) fn floats(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().try_into_vec().expect("all tensors of a network are f32")
 }
 
 #[cfg(test)]

@@ -55,7 +55,8 @@ fn keep_on(_: u64, _: &Score) -> ControlFlow<()> {
 }
 
 fn task(spec: NetworkSpec, optimizer: Optimizer, loss: Loss, target: Target, rows: u32) -> Task {
-    let input = InputSpec { shape: spec.input_shape().to_vec(), dtype: Dtype::F32, normalize: 1.0 };
+    let shape = spec.inputs().swap_remove(0).shape;
+    let input = InputSpec { shape, dtype: Dtype::F32, normalize: 1.0 };
     let mut config = ModelConfig::new("trace", optimizer, loss, rows);
     config.outputs[0].metrics = vec![Metric::Accuracy];
     Task::new(spec, config, input, target, 0, ModelId(1), false).unwrap()
@@ -75,31 +76,23 @@ fn state_with(task: &Task, weights: Vec<Vec<f32>>) -> Vec<u8> {
 }
 
 #[test]
-fn three_steps_of_each_supported_layer_are_keras_s() {
+fn three_steps_of_each_layer_are_keras_s() {
     let Some(folder) = fixtures() else { return };
-    let mut checked = Vec::new();
+    let mut checked = 0;
     for trace in read_json(&folder.join("keras_oracle/train_traces.json")).as_array().unwrap() {
         let loss = trace["loss"].as_str().unwrap().parse().unwrap();
-        let Ok(spec) = NetworkSpec::parse(&trace["model"].to_string()) else { continue };
+        let spec = NetworkSpec::parse(&trace["model"].to_string()).unwrap();
         check_trace(trace, spec, loss);
-        checked.push(trace["name"].as_str().unwrap().to_owned());
+        checked += 1;
     }
-    let expected = [
-        "conv_same_valid_pool",
-        "conv_stride2_same_even",
-        "batchnorm_conv",
-        "frozen_first_layer",
-        "binary_sigmoid",
-        "regression_mse",
-    ];
-    assert_eq!(checked, expected);
+    assert_eq!(checked, 13);
 }
 
 fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
     let name = trace["name"].as_str().unwrap();
     let inputs = floats(&trace["inputs"][0]["data"]);
     let y = floats(&trace["y"]["data"]);
-    let width = spec.outputs();
+    let width = spec.outputs()[0].elements();
     let batch = u32::try_from(y.len() / width).unwrap();
     let sgd = Optimizer::named("sgd", Semantics::Current).unwrap().at_rate(0.1);
     let is_class = loss == Loss::CATEGORICAL_CROSSENTROPY;

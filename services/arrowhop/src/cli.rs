@@ -40,6 +40,9 @@ pub enum Command {
     /// Write weights or shards to files
     #[command(subcommand)]
     Export(Export),
+    /// Show a Keras architecture, or compare what it computes with what Keras computed
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Stop a run on a cluster; it can be resumed
     Stop(StopRun),
     /// Be a supervisor
@@ -267,6 +270,28 @@ pub enum Export {
         /// The folder to write to
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+    },
+}
+
+/// `arrowhop network`
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// Layers, shapes, weights in Keras's order, parameters and cost
+    Show {
+        /// The JSON text of a Keras model
+        architecture: PathBuf,
+        /// How it is printed
+        #[arg(long, default_value = "table")]
+        output: Output,
+    },
+    /// Compute again what Keras computed, from files of records; fails where one differs
+    Verify {
+        /// Predictions, training traces, optimizer runs, or losses and metrics, as JSON
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How the records are printed
+        #[arg(long, default_value = "table")]
+        output: Output,
     },
 }
 

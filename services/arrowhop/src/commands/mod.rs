@@ -4,6 +4,7 @@ mod evaluate;
 mod export;
 mod fit;
 mod inspect;
+mod network;
 mod predict;
 mod replay;
 mod serve;
@@ -21,6 +22,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Predict(predict) => predict::predict(&predict),
         Command::Export(export) => export::export(&export),
         Command::Replay(replay) => replay::replay(replay).await,
+        Command::Network(command) => network::network(&command),
         Command::Stop(stop) => inspect::stop(stop).await,
         Command::Supervisor(supervisor) => serve::supervisor(supervisor).await,
         Command::Segment(segment) => serve::segment(segment).await,

@@ -1,0 +1,108 @@
+//! Layers that work on each vector of the last axis, or element by element with weights.
+
+use burn::tensor::module::{embedding, linear};
+use burn::tensor::{Tensor, activation};
+
+use super::Weights;
+use super::shape::{aligned, dims_of};
+use crate::value::Value;
+
+/// x · kernel + bias over the last axis. Of a one-hot value the kernel's rows are gathered and
+/// summed, so its vector is never written out.
+pub(crate) fn dense(x: Value, weights: &Weights<'_>) -> Value {
+    let kernel = weights.get::<2>(0);
+    let bias = (weights.len() == 2).then(|| weights.get::<1>(1));
+    let [inputs, outputs] = kernel.dims();
+    if let Some(indices) = x.indices() {
+        let summed = sum_rows(embedding(kernel, indices));
+        let rows = match bias {
+            Some(bias) => summed + bias.reshape([1, outputs]),
+            None => summed,
+        };
+        return Value::of_rows(rows, vec![outputs]);
+    }
+    let batch = x.batch();
+    let [shape @ .., _] = x.shape() else { panic!("a Dense layer's input has an axis") };
+    let vectors: usize = shape.iter().product();
+    let shape = [shape, &[outputs]].concat();
+    let rows = linear(x.rows().reshape([batch * vectors, inputs]), kernel, bias);
+    Value::of_rows(rows.reshape([batch, vectors * outputs]), shape)
+}
+
+/// (batch, rows, out) to (batch, out).
+fn sum_rows(rows: Tensor<3>) -> Tensor<2> {
+    let [batch, _, outputs] = rows.dims();
+    rows.sum_dim(1).reshape([batch, outputs])
+}
+
+/// max(0, x) + alpha · min(0, x).
+pub(crate) fn parametric_relu(x: Value, weights: &Weights<'_>) -> Value {
+    let alpha = weights.reshaped(0, dims_of(1, weights.shape(0)));
+    let shape = x.shape().to_vec();
+    let x = aligned(x);
+    let negative = activation::relu(-x.clone());
+    Value::of(activation::relu(x) - negative * alpha).reshape(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Case, assert_close, floats, numbers, weight};
+    use super::*;
+    use crate::layer::Operation;
+    use burn::module::Param;
+    use burn::tensor::{Device, TensorData};
+
+    #[test]
+    fn dense_works_over_the_last_axis() {
+        let [x, kernel, bias] = [(4, 0), (4, 10), (2, 11)].map(|(n, seed)| numbers(n, seed));
+        let unit = |step: usize, unit: usize| {
+            x[2 * step] * kernel[unit] + x[2 * step + 1] * kernel[2 + unit] + bias[unit]
+        };
+        let case = Case {
+            operation: Operation::Dense,
+            inputs: &[&[2, 1, 2]],
+            weights: &[&[2, 2], &[2]],
+            output: &[2, 1, 2],
+        };
+        case.gives(&[unit(0, 0), unit(0, 1), unit(1, 0), unit(1, 1)]);
+        case.has_true_gradients();
+    }
+
+    /// Two examples of width 5: ones at 3 and 1, and twice at 4.
+    #[test]
+    fn one_hot_values_give_what_their_vectors_give() {
+        let device = Device::flex().autodiff();
+        let tensor = |data: Vec<f32>, shape: [usize; 2]| {
+            Tensor::<2>::from_data(TensorData::new(data, shape), &device)
+        };
+        let indices = tensor(vec![3.0, 1.0, 4.0, 4.0], [2, 2]);
+        let vectors = tensor(vec![0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0], [2, 5]);
+        let results = [Value::one_hot(indices, 5), Value::of_rows(vectors, vec![5])].map(|x| {
+            let arrays = [(15, 10), (3, 11)].map(|(count, seed)| {
+                Param::from_data(TensorData::new(numbers(count, seed), [count]), &device)
+            });
+            let specs = [weight(vec![5, 3]), weight(vec![3])];
+            let output = dense(x, &Weights::new(&arrays, 0, &specs)).rows();
+            let probe = tensor(numbers(6, 5), [2, 3]);
+            let gradients = (output.clone() * probe).sum().backward();
+            let by_array = arrays.map(|array| floats(array.val().grad(&gradients).unwrap()));
+            [vec![floats(output)], by_array.to_vec()].concat()
+        });
+        for (one_hot, written_out) in results[0].iter().zip(&results[1]) {
+            assert_close(one_hot, written_out);
+        }
+    }
+
+    /// By Keras.
+    #[test]
+    fn alpha_is_shared_along_axes_of_one() {
+        let case = Case {
+            operation: Operation::ParametricRelu,
+            inputs: &[&[2, 3]],
+            weights: &[&[1, 3]],
+            output: &[2, 3],
+        };
+        case.gives(&[-0.0315, -0.272, -0.2387, 0.06, 0.43, 0.8]);
+        case.has_true_gradients();
+    }
+}

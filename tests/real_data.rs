@@ -67,7 +67,7 @@ fn the_other_examples_run_on_their_data() {
         fit(&program, "cifar10", data, &["--max-rows", "64", "--epochs", "1", "--configs", "9"]);
     assert_eq!(cifar["models"].as_array().expect("models").len(), 9, "both networks");
     assert_eq!(cifar["data"]["train_rows"], 64);
-    assert_eq!(cifar["data"]["classes"][0], "airplane");
+    assert_eq!(cifar["data"]["targets"][0]["classes"][0], "airplane");
     let fashion = fit(&program, "fashion-mnist", data, &["--max-rows", "1000", "--epochs", "1"]);
     assert!(fashion["models"][0]["validation_accuracy"].as_f64().expect("evaluated") > 0.4);
     let adult = fit(&program, "adult", data, &["--max-rows", "2000", "--epochs", "2"]);

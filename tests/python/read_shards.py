@@ -84,12 +84,11 @@ def values(array):
 
 
 def rows_of(batch):
-    """(row, x, y) of every row of a batch, x and y as bytes."""
-    count = batch.num_rows
-    x, y = values(batch.column("x")), values(batch.column("y"))
-    x_bytes, y_bytes = len(x) // count, len(y) // count
+    """(row, its inputs and targets as bytes) of every row of a batch."""
+    columns = [values(column) for column in batch.columns[1:]]
+    sizes = [len(column) // batch.num_rows for column in columns]
     for i, row in enumerate(batch.column("row").to_pylist()):
-        yield row, x[i * x_bytes : (i + 1) * x_bytes], y[i * y_bytes : (i + 1) * y_bytes]
+        yield row, [column[i * size : (i + 1) * size] for column, size in zip(columns, sizes)]
 
 
 class Source:
@@ -102,7 +101,7 @@ class Source:
         self.classes = json.loads(table.schema.field(label).metadata[b"classes"])
 
     def check(self, row, x, y, classes):
-        """Raises unless this is the file's row, in bytes and in the class's name."""
+        """Raises unless this is the file's row, in the image's bytes and in the class's name."""
         assert self.images[row].as_py() == bytes(x), f"row {row}: another image"
         found = classes[int.from_bytes(y, "little")]
         assert found == self.classes[self.labels[row]], f"row {row}: another class"
@@ -157,12 +156,12 @@ class Reader:
         """Adds a batch's rows to the digest; compares them with their source where there is one."""
         classes = json.loads(batch.schema.field("y").metadata[b"classes"])
         code = bytes([part == "validation"])
-        for row, x, y in rows_of(batch):
-            digest = blake3(code + row.to_bytes(8, "little") + x + y).digest()
+        for row, columns in rows_of(batch):
+            digest = blake3(code + row.to_bytes(8, "little") + b"".join(columns)).digest()
             self.digest = (self.digest + int.from_bytes(digest, "little")) % 2**256
             seen.add(row)
             if source:
-                source.check(row, x, y, classes)
+                source.check(row, *columns, classes)
 
 
 def refusal(call):

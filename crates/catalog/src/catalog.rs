@@ -23,10 +23,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS_MAX: usize = 64;
 
 /// The schema's history, only ever appended to.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__catalog", include_str!("../../../schemas/sql/catalog/V1__catalog.sql")),
     ("V2__optimizers", include_str!("../../../schemas/sql/catalog/V2__optimizers.sql")),
     ("V3__metrics", include_str!("../../../schemas/sql/catalog/V3__metrics.sql")),
+    ("V4__columns", include_str!("../../../schemas/sql/catalog/V4__columns.sql")),
 ];
 
 /// The durable record of runs. One connection; any number of them may be open, in any number of
@@ -190,14 +191,34 @@ impl Catalog {
             Some(found) if found == known => return Ok(()),
             Some(_) | None => {}
         }
-        self.connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(|source| CatalogError::sqlite("open the catalog", &self.path, source))?;
+        let set = |connection: &Connection, name: &str, value: &str| {
+            connection
+                .pragma_update(None, name, value)
+                .map_err(|source| CatalogError::sqlite("open the catalog", &self.path, source))
+        };
+        set(&self.connection, "journal_mode", "WAL")?;
+        // A migration may make a table anew that others refer to.
+        set(&self.connection, "foreign_keys", "OFF")?;
         Runner::new(&migrations(&MIGRATIONS))
             .set_grouped(true)
             .run(&mut self.connection)
             .map_err(|source| CatalogError::Migrate { path: self.path.clone(), source })?;
-        Ok(())
+        set(&self.connection, "foreign_keys", "ON")?;
+        self.read("open the catalog", |transaction| {
+            let broken: u32 = transaction.query_row(
+                "SELECT count(*) FROM pragma_foreign_key_check",
+                [],
+                |row| row.get(0),
+            )?;
+            if broken > 0 {
+                return Err(Fault::Refused(CatalogError::Damaged {
+                    action: "migrate the catalog",
+                    path: self.path.clone(),
+                    source: format!("{broken} rows refer to rows that are not there").into(),
+                }));
+            }
+            Ok(())
+        })
     }
 }
 

@@ -1,12 +1,17 @@
 //! Data sets: written once for each id, shared by the runs that use them.
 
-use arrowhop_types::{DataSet, DataSetId, InputSpec, ShardInfo, Target};
+use arrowhop_types::{DataSet, DataSetId, Encoding, InputSpec, ShardInfo, Target, TargetColumn};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::CatalogError;
 use crate::error::Fault;
 use crate::row;
 use crate::words::Word;
+
+/// The words of encodings.
+const NUMBERS: &str = "numbers";
+const TOKENS: &str = "tokens";
+const ONE_HOT: &str = "one hot";
 
 /// Records a data set unless it is on record.
 pub(crate) fn write(transaction: &Transaction<'_>, data: &DataSet) -> Result<(), Fault> {
@@ -15,28 +20,12 @@ pub(crate) fn write(transaction: &Transaction<'_>, data: &DataSet) -> Result<(),
         Some(_) => return Err(CatalogError::DataSetDiffers { data_set: data.id }.into()),
         None => {}
     }
-    let (target, classes) = match &data.target {
-        Target::Classes(names) => ("classes", Some(serde_json::json!(names).to_string())),
-        Target::Values(_) => ("values", None),
-    };
     let id = data.id.to_string();
     transaction
-        .prepare_cached(
-            "INSERT INTO data_sets (id, shape, dtype, normalize, target, target_width, classes,
-                                    rows_digest, preparation)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            id,
-            serde_json::json!(data.input.shape).to_string(),
-            data.input.dtype.word(),
-            data.input.normalize,
-            target,
-            data.target.width(),
-            classes,
-            data.rows_digest.to_string(),
-            data.preparation,
-        ])?;
+        .prepare_cached("INSERT INTO data_sets (id, rows_digest, preparation) VALUES (?1, ?2, ?3)")?
+        .execute(params![id, data.rows_digest.to_string(), data.preparation])?;
+    write_inputs(transaction, &id, &data.inputs)?;
+    write_targets(transaction, &id, &data.targets)?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO data_set_shards (data_set, shard, train_rows, validation_rows, digest)
          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -44,6 +33,47 @@ pub(crate) fn write(transaction: &Transaction<'_>, data: &DataSet) -> Result<(),
     for info in &data.shards {
         let digest = info.digest.to_string();
         insert.execute(params![id, info.shard.0, info.train_rows, info.validation_rows, digest])?;
+    }
+    Ok(())
+}
+
+fn write_inputs(
+    transaction: &Transaction<'_>,
+    id: &str,
+    inputs: &[InputSpec],
+) -> Result<(), Fault> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO data_set_inputs (data_set, position, name, shape, dtype, encoding, parameter)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for (position, input) in inputs.iter().enumerate() {
+        let shape = serde_json::json!(input.shape).to_string();
+        let (encoding, parameter) = match input.encoding {
+            Encoding::Numbers { normalize } => (NUMBERS, f64::from(normalize)),
+            Encoding::Tokens { vocabulary } => (TOKENS, f64::from(vocabulary)),
+            Encoding::OneHot { width } => (ONE_HOT, f64::from(width)),
+        };
+        let dtype = input.dtype.word();
+        insert.execute(params![id, position, input.name, shape, dtype, encoding, parameter])?;
+    }
+    Ok(())
+}
+
+fn write_targets(
+    transaction: &Transaction<'_>,
+    id: &str,
+    targets: &[TargetColumn],
+) -> Result<(), Fault> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO data_set_targets (data_set, position, name, width, classes)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (position, TargetColumn { name, target }) in targets.iter().enumerate() {
+        let classes = match target {
+            Target::Classes(names) => Some(serde_json::json!(names).to_string()),
+            Target::Values(_) => None,
+        };
+        insert.execute(params![id, position, name, target.width(), classes])?;
     }
     Ok(())
 }
@@ -57,17 +87,20 @@ pub(crate) fn read(
     let head = transaction
         .prepare_cached("SELECT * FROM data_sets WHERE id = ?1")?
         .query_row([id.to_string()], |row| {
-            Ok((
-                input(row)?,
-                target(row)?,
-                row::digest(row, "rows_digest")?,
-                row.get("preparation")?,
-            ))
+            Ok((row::digest(row, "rows_digest")?, row.get("preparation")?))
         })
         .optional()?;
-    let Some((input, target, rows_digest, preparation)) = head else {
+    let Some((rows_digest, preparation)) = head else {
         return Ok(None);
     };
+    let inputs = transaction
+        .prepare_cached("SELECT * FROM data_set_inputs WHERE data_set = ?1 ORDER BY position")?
+        .query_map([id.to_string()], input)?
+        .collect::<Result<_, _>>()?;
+    let targets = transaction
+        .prepare_cached("SELECT * FROM data_set_targets WHERE data_set = ?1 ORDER BY position")?
+        .query_map([id.to_string()], target)?
+        .collect::<Result<_, _>>()?;
     let shards = transaction
         .prepare_cached("SELECT * FROM data_set_shards WHERE data_set = ?1 ORDER BY shard")?
         .query_map([id.to_string()], |row| {
@@ -79,22 +112,42 @@ pub(crate) fn read(
             })
         })?
         .collect::<Result<_, _>>()?;
-    Ok(Some(DataSet { id, name, input, target, shards, rows_digest, preparation }))
+    Ok(Some(DataSet { id, name, inputs, targets, shards, rows_digest, preparation }))
 }
 
 fn input(row: &Row<'_>) -> rusqlite::Result<InputSpec> {
+    let parameter: f64 = row.get("parameter")?;
+    let encoding: String = row.get("encoding")?;
     Ok(InputSpec {
+        name: row.get("name")?,
         shape: row::sizes(row, "shape")?,
         dtype: row::word(row, "dtype")?,
-        normalize: row.get("normalize")?,
+        encoding: match encoding.as_str() {
+            NUMBERS => Encoding::Numbers { normalize: single(parameter) },
+            TOKENS => Encoding::Tokens { vocabulary: whole(parameter) },
+            ONE_HOT => Encoding::OneHot { width: whole(parameter) },
+            _ => return Err(row::unknown_word("encoding", encoding)),
+        },
     })
 }
 
-fn target(row: &Row<'_>) -> rusqlite::Result<Target> {
-    match row.get::<_, Option<String>>("classes")? {
-        Some(_) => row::texts(row, "classes").map(Target::Classes),
-        None => row.get("target_width").map(Target::Values),
-    }
+#[expect(clippy::cast_possible_truncation, reason = "it was written from single precision")]
+fn single(parameter: f64) -> f32 {
+    parameter as f32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it was written from a u32")]
+#[expect(clippy::cast_sign_loss, reason = "it was written from a u32")]
+fn whole(parameter: f64) -> u32 {
+    parameter as u32
+}
+
+fn target(row: &Row<'_>) -> rusqlite::Result<TargetColumn> {
+    let target = match row.get::<_, Option<String>>("classes")? {
+        Some(_) => row::texts(row, "classes").map(Target::Classes)?,
+        None => row.get("width").map(Target::Values)?,
+    };
+    Ok(TargetColumn { name: row.get("name")?, target })
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 use arrowhop_types::optimizer::{Domain, Method, Optimizer, Parameter, ParameterValue, Semantics};
 use arrowhop_types::{
     Architecture, CheckpointPolicy, Crossentropy, DataSet, DataSetId, Digest, Direction, Dtype,
-    InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective, OutputConfig, Part,
-    RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics,
-    Version, VisitId, VisitKind, VisitOrder, VisitRecord, VisitTiming,
+    Encoding, InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective,
+    OutputConfig, Part, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId, Target,
+    TargetColumn, Timestamp, TrainMetrics, Version, VisitId, VisitKind, VisitOrder, VisitRecord,
+    VisitTiming,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -40,8 +41,8 @@ pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
         data: DataSet {
             id: DataSetId(Digest([u8::try_from(shards).unwrap(); 32])),
             name: "flowers".into(),
-            input: InputSpec { shape: vec![4], dtype: Dtype::F32, normalize: 1.0 },
-            target: Target::Classes(vec!["rose".into(), "tulip".into()]),
+            inputs: vec![InputSpec::numbers(vec![4], Dtype::F32, 1.0)],
+            targets: vec![TargetColumn::only(Target::Classes(vec!["rose".into(), "tulip".into()]))],
             shards: (0..shards).map(shard).collect(),
             rows_digest: Digest([9; 32]),
             preparation: "{\"version\":1}".into(),
@@ -110,19 +111,27 @@ pub(crate) fn any_spec() -> impl Strategy<Value = RunSpec> {
 }
 
 fn any_data() -> impl Strategy<Value = DataSet> {
-    let input = (vec(any::<usize>(), 0..4), word::<Dtype>(), any::<f32>());
+    let encoding = prop_oneof![
+        any::<f32>().prop_map(|normalize| Encoding::Numbers { normalize }),
+        any::<u32>().prop_map(|vocabulary| Encoding::Tokens { vocabulary }),
+        any::<u32>().prop_map(|width| Encoding::OneHot { width }),
+    ];
+    let input = (text(), vec(any::<usize>(), 0..4), word::<Dtype>(), encoding)
+        .prop_map(|(name, shape, dtype, encoding)| InputSpec { name, shape, dtype, encoding });
     let target = prop_oneof![
         vec(text(), 0..4).prop_map(Target::Classes),
         (0_usize..1 << 40).prop_map(Target::Values)
     ];
+    let target = (text(), target).prop_map(|(name, target)| TargetColumn { name, target });
+    let columns = (vec(input, 0..3), vec(target, 0..3));
     let shard = (rows(), rows(), any::<[u8; 32]>());
     let digests = (any::<[u8; 32]>(), any::<[u8; 32]>());
-    (digests, text(), text(), input, target, vec(shard, 1..5)).prop_map(
-        |((id, rows), name, preparation, (shape, dtype, normalize), target, shards)| DataSet {
+    (digests, text(), text(), columns, vec(shard, 1..5)).prop_map(
+        |((id, rows), name, preparation, (inputs, targets), shards)| DataSet {
             id: DataSetId(Digest(id)),
             name,
-            input: InputSpec { shape, dtype, normalize },
-            target,
+            inputs,
+            targets,
             shards: (0..)
                 .zip(shards)
                 .map(|(number, (train_rows, validation_rows, digest))| ShardInfo {

@@ -1,7 +1,8 @@
 //! Runs as they were submitted: written in one transaction, read back equal.
 
 use arrowhop_types::{
-    DataSet, DataSetId, Objective, Problems, RunId, RunSpec, ShardId, Timestamp, VisitOrder,
+    DataSet, DataSetId, Encoding, Objective, Problems, RunId, RunSpec, ShardId, Timestamp,
+    VisitOrder,
 };
 use rusqlite::{Row, Transaction, params};
 
@@ -166,8 +167,11 @@ fn check(spec: &RunSpec) -> Result<(), Problems> {
             problems.push(place(), format!("{name} is not a number; give one"));
         }
     }
-    if spec.data.input.normalize.is_nan() {
-        problems.push("normalize", "is not a number; give one");
+    for input in &spec.data.inputs {
+        if matches!(input.encoding, Encoding::Numbers { normalize } if normalize.is_nan()) {
+            let place = format!("normalize of {}", input.name);
+            problems.push(place, "is not a number; give one");
+        }
     }
     for (number, info) in (0..).zip(&spec.data.shards) {
         if info.shard != ShardId(number) {
@@ -251,7 +255,7 @@ mod tests {
         spec.configs[0].architecture = "absent".into();
         spec.configs[1].optimizer.learning_rate = LearningRate::Constant(f64::INFINITY);
         spec.data.shards[1].shard = ShardId(2);
-        spec.data.input.normalize = f32::NAN;
+        spec.data.inputs[0].encoding = Encoding::Numbers { normalize: f32::NAN };
         spec.prescribed = vec![vec![ShardId(5)]];
         let CatalogError::InvalidSpec(problems) = catalog.submit(&spec, Timestamp(0)).unwrap_err()
         else {
@@ -263,7 +267,7 @@ mod tests {
                 "architecture \"dense\": is named twice; name architectures apart",
                 "model 1: there is no architecture \"absent\"; add it",
                 "model 2: optimizer.learning_rate: must be a number above 0, not inf",
-                "normalize: is not a number; give one",
+                "normalize of x: is not a number; give one",
                 "shard 2: stands where shard 1 should; number shards from 0",
                 "prescribed orders: there are 1 for 2 models; give one to each, or none",
                 "prescribed order of model 1: names shard 5 of 2",

@@ -19,11 +19,12 @@ pub(crate) trait Word: Copy + 'static {
 }
 
 impl Word for Dtype {
-    const ALL: &'static [Self] = &[Self::U8, Self::F32];
+    const ALL: &'static [Self] = &[Self::U8, Self::I32, Self::F32];
 
     fn word(self) -> &'static str {
         match self {
             Self::U8 => "u8",
+            Self::I32 => "i32",
             Self::F32 => "f32",
         }
     }

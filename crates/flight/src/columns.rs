@@ -1,39 +1,61 @@
 //! The columns of a shard, as `arrowhop_types::DataSet` describes them: what is checked before a
 //! batch is sent, cached or believed.
 
+use std::collections::BTreeSet;
+
 use arrow::array::Array;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrowhop_types::Problems;
+use arrowhop_types::{Problems, ROW};
 
 use crate::transport::BODY_BYTES_MAX;
 
-/// Checks that a schema is what `arrowhop_types::DataSet` says.
+/// Checks that a schema is what `arrowhop_types::DataSet` says: the rows' numbers, then inputs, then
+/// targets.
 pub(crate) fn check_schema(schema: &Schema) -> Result<(), Problems> {
     let mut problems = Problems::new();
-    let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    if names != ["row", "x", "y"] {
-        return Err(Problems::one("schema", format!("has columns {names:?}, not row, x and y")));
+    let fields = schema.fields();
+    let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
+    let distinct: BTreeSet<_> = names.iter().collect();
+    if names.first() != Some(&ROW) || distinct.len() < names.len() {
+        let text = format!("has columns {names:?}, not row and others of distinct names");
+        return Err(Problems::one("schema", text));
     }
-    let [row, x, y] = [0, 1, 2].map(|column| schema.field(column));
-    if *row.data_type() != DataType::UInt64 {
-        problems.push("column row", format!("is {}, not UInt64", row.data_type()));
+    if *fields[0].data_type() != DataType::UInt64 {
+        problems.push("column row", format!("is {}, not UInt64", fields[0].data_type()));
     }
-    if !is_list_of(x, &[DataType::UInt8, DataType::Float32]) {
-        let text = format!("is {}, not FixedSizeList of UInt8 or Float32", x.data_type());
-        problems.push("column x", text);
+    let inputs = fields[1..].iter().take_while(|field| is_tensor(field)).count();
+    let (inputs, targets) = fields[1..].split_at(inputs);
+    if inputs.is_empty() || targets.is_empty() {
+        let text = format!(
+            "has {} inputs and {} targets, and needs both; inputs have the extension type \
+             arrow.fixed_shape_tensor",
+            inputs.len(),
+            targets.len()
+        );
+        problems.push("schema", text);
     }
-    if x.extension_type_name() != Some("arrow.fixed_shape_tensor") {
-        problems.push("column x", "lacks the extension type arrow.fixed_shape_tensor");
+    for x in inputs {
+        if !is_list_of(x, &[DataType::UInt8, DataType::Int32, DataType::Float32]) {
+            let text =
+                format!("is {}, not FixedSizeList of UInt8, Int32 or Float32", x.data_type());
+            problems.push(format!("column {}", x.name()), text);
+        }
     }
-    if *y.data_type() != DataType::Int32 && !is_list_of(y, &[DataType::Float32]) {
-        let text = format!("is {}, not Int32 or FixedSizeList of Float32", y.data_type());
-        problems.push("column y", text);
+    for y in targets {
+        if *y.data_type() != DataType::Int32 && !is_list_of(y, &[DataType::Float32]) {
+            let text = format!("is {}, not Int32 or FixedSizeList of Float32", y.data_type());
+            problems.push(format!("column {}", y.name()), text);
+        }
     }
-    for field in [x, y].into_iter().filter(|field| field.is_nullable()) {
+    for field in fields[1..].iter().filter(|field| field.is_nullable()) {
         problems.push(format!("column {}", field.name()), "is nullable; declare it not null");
     }
     problems.or(())
+}
+
+fn is_tensor(field: &Field) -> bool {
+    field.extension_type_name() == Some("arrow.fixed_shape_tensor")
 }
 
 /// Checks that a batch can be part of a shard with this schema.

@@ -10,6 +10,7 @@
 //! This crate reads no files, keeps no optimizer and draws no number outside the streams it is given.
 
 mod activation;
+mod binding;
 mod compute;
 mod error;
 mod fields;
@@ -23,6 +24,7 @@ mod spec;
 mod value;
 mod window;
 
+pub use binding::Binding;
 pub use error::NetworkError;
 pub use network::{Input, Memory, Network, Step, TrainingPass};
 pub use regularizer::Regularizer;

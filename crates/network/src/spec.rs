@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrowhop_types::stream::Stream;
-use arrowhop_types::{InputSpec, ModelId, Problems, Target};
+use arrowhop_types::{ModelId, Problems};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::graph::Graph;
 use crate::keras;
+use crate::layer::Operation;
 use crate::regularizer::Regularizer;
 use crate::{NetworkError, graph};
 
@@ -102,41 +103,6 @@ impl NetworkSpec {
         Ok(Self { keras_json, graph: Arc::new(graph) })
     }
 
-    /// Whether the network suits this data: its input's shape and its output's width.
-    #[must_use]
-    pub fn check(&self, input: &InputSpec, target: &Target) -> Problems {
-        let mut problems = Problems::new();
-        let (inputs, outputs) = (&self.graph.inputs, &self.graph.outputs);
-        if inputs.len() != 1 {
-            problems.push("input", format!("the network takes {} inputs, not one", inputs.len()));
-        } else if inputs[0].shape != input.shape {
-            problems.push(
-                "input",
-                format!(
-                    "the network takes {:?}, but an example of the data is {:?}",
-                    inputs[0].shape, input.shape
-                ),
-            );
-        }
-        if outputs.len() != 1 {
-            problems.push("output", format!("the network has {} outputs, not one", outputs.len()));
-            return problems;
-        }
-        let (elements, width) = (outputs[0].shape.iter().product::<usize>(), target.width());
-        let is_binary = matches!(target, Target::Classes(_)) && (elements, width) == (1, 2);
-        if elements != width && !is_binary {
-            let what = match target {
-                Target::Classes(_) => "classes",
-                Target::Values(_) => "values",
-            };
-            problems.push(
-                "output",
-                format!("the network has {elements} outputs, but the data has {width} {what}"),
-            );
-        }
-        problems
-    }
-
     /// The model's JSON without white space: equal for equal architectures.
     #[must_use]
     pub fn keras_json(&self) -> &str {
@@ -176,6 +142,23 @@ impl NetworkSpec {
     #[must_use]
     pub fn takes_one_hot(&self, input: usize) -> bool {
         self.graph.inputs[input].shape.len() == 1 && self.graph.feeds_dense_alone(input)
+    }
+
+    /// The smallest Embedding that takes an input, by number, as its tokens: its name, and how many
+    /// it has.
+    #[must_use]
+    pub fn vocabulary(&self, input: usize) -> Option<(&str, u32)> {
+        let graph = &self.graph;
+        let embeds = graph
+            .calls
+            .iter()
+            .filter(|call| call.operation == Operation::Embedding && call.inputs.contains(&input));
+        let sizes = embeds.filter_map(|call| {
+            let layer = &graph.layers[call.layer];
+            let size = u32::try_from(*layer.weights.first()?.shape.first()?);
+            Some((layer.name.as_str(), size.unwrap_or(u32::MAX)))
+        });
+        sizes.min_by_key(|(_, size)| *size)
     }
 
     /// The names of outputs that are sequences with hidden steps, whose loss Keras computes over the

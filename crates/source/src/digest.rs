@@ -1,18 +1,18 @@
 //! Digests of rows, shards and data sets, made so that anyone with blake3 can recompute them.
 //!
 //! * **Row**: blake3 of its part (one byte: 0 training, 1 validation), its row number (u64), the
-//!   elements of `x` (u8 or f32) and of `y` (i32 or f32), all little-endian, without separators.
+//!   elements of its inputs (u8, i32 or f32) and of its targets (i32 or f32), column by column, all
+//!   little-endian, without separators.
 //! * **Rows of a data set**: the sum of all rows' digests, each read as a little-endian 256-bit
 //!   integer, modulo 2²⁵⁶: equal for equal rows in any order, on any number of shards.
 //! * **Shard**: blake3 of its rows' digests in order, training before validation.
-//! * **Data set**: blake3 of, in this order, the preparation's text (the target is in it), the
-//!   input's shape as u64s, its type's bytes per element (u64), its `normalize` (f32), and for each
-//!   shard its number (u32), training rows (u64), validation rows (u64) and digest; the text and
-//!   the shape are preceded by their lengths (u64).
+//! * **Data set**: blake3 of, in this order, the preparation's text (inputs and targets are in it),
+//!   preceded by its length (u64), and for each shard its number (u32), training rows (u64),
+//!   validation rows (u64) and digest.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Int32Type, UInt8Type, UInt64Type};
-use arrowhop_types::{DataSetId, Digest, InputSpec, Part, ShardInfo};
+use arrowhop_types::{DataSetId, Digest, Part, ShardInfo};
 
 use crate::parallel;
 
@@ -65,16 +65,10 @@ pub(crate) fn sum(digests: impl IntoIterator<Item = [u8; 32]>) -> Digest {
 }
 
 /// The name of a data set.
-pub(crate) fn data_set_id(preparation: &str, input: &InputSpec, shards: &[ShardInfo]) -> DataSetId {
+pub(crate) fn data_set_id(preparation: &str, shards: &[ShardInfo]) -> DataSetId {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(preparation.len() as u64).to_le_bytes());
     hasher.update(preparation.as_bytes());
-    hasher.update(&(input.shape.len() as u64).to_le_bytes());
-    for length in &input.shape {
-        hasher.update(&(*length as u64).to_le_bytes());
-    }
-    hasher.update(&(input.dtype.bytes() as u64).to_le_bytes());
-    hasher.update(&input.normalize.to_le_bytes());
     for shard in shards {
         hasher.update(&shard.shard.0.to_le_bytes());
         hasher.update(&shard.train_rows.to_le_bytes());
@@ -85,16 +79,16 @@ pub(crate) fn data_set_id(preparation: &str, input: &InputSpec, shards: &[ShardI
 }
 
 fn batch_digests(part: Part, batch: &RecordBatch) -> Vec<[u8; 32]> {
-    let column = |name| batch.column_by_name(name).expect("a shard's batch has row, x and y");
-    let (x, x_bytes) = row_bytes(column("x"));
-    let (y, y_bytes) = row_bytes(column("y"));
+    let [rows, columns @ ..] = batch.columns() else { panic!("a shard's batch has columns") };
+    let columns: Vec<_> = columns.iter().map(row_bytes).collect();
     let part = [u8::from(part == Part::Validation)];
-    let rows = column("row").as_primitive::<UInt64Type>().values();
+    let rows = rows.as_primitive::<UInt64Type>().values();
     let digest = |(i, row): (usize, &u64)| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&part).update(&row.to_le_bytes());
-        hasher.update(&x[i * x_bytes..(i + 1) * x_bytes]);
-        hasher.update(&y[i * y_bytes..(i + 1) * y_bytes]);
+        for (values, bytes) in &columns {
+            hasher.update(&values[i * bytes..(i + 1) * bytes]);
+        }
         hasher.finalize().into()
     };
     rows.iter().enumerate().map(digest).collect()

@@ -1,52 +1,73 @@
-//! How raw columns become `x`, whichever kind of input it is.
+//! How raw columns become an input, whichever kind it is.
 
 use arrowhop_types::{InputSpec, Part, Problems};
 
 use crate::deal::{BatchRows, Deal};
 use crate::shards::{Buffers, slots};
-use crate::spec::Inputs;
+use crate::spec::{Inputs, NamedInputs};
 use crate::table::Table;
 use crate::tabular::TableEncoder;
 use crate::tensor::TensorEncoder;
+use crate::whole::WholeEncoder;
 
-/// How raw columns become `x`.
+/// How raw columns become one input.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Encoder {
+pub(crate) struct Encoder {
+    /// The shards' column.
+    pub(crate) name: String,
+    /// What is done.
+    pub(crate) kind: EncoderKind,
+}
+
+/// What is done with raw columns.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum EncoderKind {
     Tensor(TensorEncoder),
+    Whole(WholeEncoder),
     Table(TableEncoder),
 }
 
 impl Encoder {
     /// Settles everything from the training file: shapes and types from a row that is used,
-    /// statistics from all rows that training could use.
+    /// statistics from all rows that training could use. `taken` are the columns of targets and of
+    /// other inputs.
     pub(crate) fn resolve(
         table: &Table,
-        inputs: &Inputs,
-        target: &str,
+        name: &str,
+        of: &NamedInputs,
+        taken: &[&str],
         deal: &Deal,
     ) -> Result<Self, Problems> {
-        match inputs {
+        let rows = &deal.candidates;
+        let kind = match &of.inputs {
             Inputs::Tensor { column, shape, normalize } => {
                 let row = deal.first_row();
                 TensorEncoder::resolve(table, column, shape.as_deref(), *normalize, row)
-                    .map(Self::Tensor)
+                    .map(EncoderKind::Tensor)
             }
-            Inputs::Table { columns, standardise } => TableEncoder::resolve(
-                table,
-                columns.as_deref(),
-                target,
-                *standardise,
-                &deal.candidates,
-            )
-            .map(Self::Table),
-        }
+            Inputs::Tokens { column, length, padding, truncating } => {
+                WholeEncoder::tokens(table, column, *length, [*padding, *truncating], rows)
+                    .map(EncoderKind::Whole)
+            }
+            Inputs::OneHot { column, width } => {
+                WholeEncoder::one_hot(table, column, *width, deal.first_row())
+                    .map(EncoderKind::Whole)
+            }
+            Inputs::Table(inputs) => {
+                TableEncoder::resolve(table, inputs, taken, rows).map(EncoderKind::Table)
+            }
+        };
+        Ok(Self { name: name.to_owned(), kind: kind? })
     }
 
-    /// What rows become.
+    /// What rows become; of tokens it is not known yet how many there are.
     pub(crate) fn input(&self) -> InputSpec {
-        match self {
-            Self::Tensor(encoder) => encoder.input.clone(),
-            Self::Table(encoder) => encoder.input(),
+        match &self.kind {
+            EncoderKind::Tensor(encoder) => {
+                InputSpec { name: self.name.clone(), ..encoder.input.clone() }
+            }
+            EncoderKind::Whole(encoder) => encoder.input(&self.name),
+            EncoderKind::Table(encoder) => encoder.input(&self.name),
         }
     }
 
@@ -59,28 +80,42 @@ impl Encoder {
         parts: &[Part],
     ) -> Result<(), Problems> {
         let width = self.input().elements();
-        match (self, buffers) {
-            (Self::Tensor(encoder), Buffers::U8(buffers)) => {
+        match (&self.kind, buffers) {
+            (EncoderKind::Tensor(encoder), Buffers::U8(buffers)) => {
                 let (rows, places) = slots(batches, buffers, width, parts);
                 let storage = encoder.storage(table, rows[0])?;
                 table.scan(&[&encoder.column], &rows, places, |chunk| {
                     encoder.encode_u8(table, &storage, chunk)
                 })?;
             }
-            (Self::Tensor(encoder), Buffers::F32(buffers)) => {
+            (EncoderKind::Tensor(encoder), Buffers::F32(buffers)) => {
                 let (rows, places) = slots(batches, buffers, width, parts);
                 let storage = encoder.storage(table, rows[0])?;
                 table.scan(&[&encoder.column], &rows, places, |chunk| {
                     encoder.encode_f32(table, &storage, chunk)
                 })?;
             }
-            (Self::Table(encoder), Buffers::F32(buffers)) => {
+            (EncoderKind::Whole(encoder), Buffers::I32(buffers)) => {
                 encoder.check(table)?;
                 let (rows, places) = slots(batches, buffers, width, parts);
-                let columns: Vec<&str> = encoder.columns.iter().map(|c| c.name.as_str()).collect();
-                table.scan(&columns, &rows, places, |chunk| encoder.encode(table, chunk))?;
+                table.scan(&[&encoder.column], &rows, places, |chunk| {
+                    encoder.encode(table, chunk)
+                })?;
             }
-            (Self::Table(_), Buffers::U8(_)) => unreachable!("tables become floats"),
+            (EncoderKind::Table(encoder), Buffers::F32(buffers)) => {
+                encoder.check(table)?;
+                let (rows, places) = slots(batches, buffers, width, parts);
+                table
+                    .scan(&encoder.names(), &rows, places, |chunk| encoder.encode(table, chunk))?;
+            }
+            (EncoderKind::Table(encoder), Buffers::I32(buffers)) => {
+                encoder.check(table)?;
+                let (rows, places) = slots(batches, buffers, width, parts);
+                table.scan(&encoder.names(), &rows, places, |chunk| {
+                    encoder.encode_places(table, chunk)
+                })?;
+            }
+            _ => unreachable!("buffers are made for their encoder"),
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ fn write_file(
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_key_value_metadata(Some(facts))
         .build();
-    let schema = shard_schema(&data_set.input, Some(&data_set.target));
+    let schema = shard_schema(&data_set.inputs, &data_set.targets);
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
     for batch in batches {
         writer.write(batch)?;
@@ -103,7 +103,7 @@ fn write_file(
 mod tests {
     use super::*;
     use crate::fixtures::{concat, generated_spec, train_of};
-    use crate::{DataSpec, Inputs, Origin, TargetKind, TargetSpec, prepare};
+    use crate::{DataSpec, Inputs, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
 
     #[test]
     fn shards_written_are_read_back_as_the_same_tensors() {
@@ -128,15 +128,22 @@ mod tests {
             origin: Origin::Parquet {
                 train: paths[0].clone(),
                 validation: None,
-                inputs: Inputs::Tensor { column: "x".into(), shape: None, normalize: 255.0 },
-                target: TargetSpec { column: "y".into(), kind: TargetKind::Auto },
+                inputs: vec![NamedInputs {
+                    name: None,
+                    inputs: Inputs::Tensor { column: "x".into(), shape: None, normalize: 255.0 },
+                }],
+                targets: vec![TargetSpec {
+                    name: None,
+                    column: "y".into(),
+                    kind: TargetKind::Auto,
+                }],
             },
             shards: 1,
             ..generated_spec(0, 0)
         })
         .unwrap();
-        assert_eq!(again.data_set.input, prepared.data_set.input);
-        assert_eq!(again.data_set.target, prepared.data_set.target);
+        assert_eq!(again.data_set.inputs, prepared.data_set.inputs);
+        assert_eq!(again.data_set.targets, prepared.data_set.targets);
         let written = concat(&prepared.shards[0].train);
         for (row, x, y) in train_of(&again) {
             let (_, written_x, written_y) = &written[usize::try_from(row).unwrap()];

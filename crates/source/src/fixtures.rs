@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Field, Float32Type, Int32Type, Schema, UInt8Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Schema, UInt64Type};
 use image::{ExtendedColorType, ImageEncoder};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
-use crate::{DataSpec, Generator, Inputs, Origin, Prepared, TargetKind, TargetSpec, prepare};
+use crate::{
+    DataSpec, Generator, Inputs, NamedInputs, Origin, Prepared, TableInputs, TargetKind,
+    TargetSpec, prepare,
+};
 
 /// One row of a shard: its number, its elements as floats, its class or values as floats.
 pub(crate) type Row = (u64, Vec<f32>, Vec<f32>);
@@ -29,9 +32,10 @@ pub(crate) fn generated_spec(rows: u64, validation_rows: u64) -> DataSpec {
 
 /// One shard of a file whose target is the column `y`.
 pub(crate) fn file_spec(train: &Path, inputs: Inputs) -> DataSpec {
-    let target = TargetSpec { column: "y".into(), kind: TargetKind::Auto };
+    let target = TargetSpec { name: None, column: "y".into(), kind: TargetKind::Auto };
     let train = train.to_owned();
-    let origin = Origin::Parquet { train, validation: None, inputs, target };
+    let (inputs, targets) = (vec![NamedInputs { name: None, inputs }], vec![target]);
+    let origin = Origin::Parquet { train, validation: None, inputs, targets };
     DataSpec { origin, shards: 1, ..generated_spec(0, 0) }
 }
 
@@ -42,7 +46,7 @@ pub(crate) fn tensor() -> Inputs {
 
 /// All columns, standardised.
 pub(crate) fn all_columns() -> Inputs {
-    Inputs::Table { columns: None, standardise: true }
+    Inputs::Table(TableInputs { standardise: true, ..TableInputs::default() })
 }
 
 /// The same data set with a validation file.
@@ -158,8 +162,6 @@ fn floats(column: &ArrayRef, i: usize) -> Vec<f32> {
         return vec![f32::from(u16::try_from(classes.value(i)).unwrap())];
     }
     let list = column.as_fixed_size_list().value(i);
-    match list.as_primitive_opt::<UInt8Type>() {
-        Some(bytes) => bytes.values().iter().copied().map(f32::from).collect(),
-        None => list.as_primitive::<Float32Type>().values().to_vec(),
-    }
+    let floats = arrow::compute::cast(&list, &DataType::Float32).unwrap();
+    floats.as_primitive::<Float32Type>().values().to_vec()
 }

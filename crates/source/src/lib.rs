@@ -35,6 +35,7 @@ mod table;
 mod tabular;
 mod target;
 mod tensor;
+mod whole;
 
 #[cfg(test)]
 mod fixtures;
@@ -47,4 +48,6 @@ pub use export::{write_shard, write_shards};
 pub use prepare::{Prepared, PreparedShard, prepare};
 pub use prepare_new::{NewOptions, NewOrigin, NewRows, TargetUse, prepare_new};
 pub use shards::shard_schema;
-pub use spec::{DataSpec, Generator, Inputs, Origin, TargetKind, TargetSpec};
+pub use spec::{
+    DataSpec, Generator, Inputs, NamedInputs, Origin, Side, TableInputs, TargetKind, TargetSpec,
+};

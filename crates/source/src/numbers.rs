@@ -4,10 +4,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Int32Array, UInt8Array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Float32Type, UInt8Type};
+use arrow::datatypes::{DataType, Float32Type, Int32Type, UInt8Type};
 use arrow::error::ArrowError;
 use arrowhop_types::Dtype;
 
@@ -31,6 +31,7 @@ enum Offsets {
 
 enum Values {
     U8(UInt8Array),
+    I32(Int32Array),
     F32(Float32Array),
 }
 
@@ -106,6 +107,9 @@ impl Numbers {
             Dtype::U8 => Values::U8(
                 cast_exactly(&array, &DataType::UInt8)?.as_primitive::<UInt8Type>().clone(),
             ),
+            Dtype::I32 => Values::I32(
+                cast_exactly(&array, &DataType::Int32)?.as_primitive::<Int32Type>().clone(),
+            ),
             Dtype::F32 => Values::F32(
                 cast_exactly(&array, &DataType::Float32)?.as_primitive::<Float32Type>().clone(),
             ),
@@ -136,6 +140,21 @@ impl Numbers {
     pub(crate) fn row_f32(&self, row: usize, lengths: &[usize]) -> Result<&[f32], Fault> {
         let Values::F32(values) = &self.values else { panic!("these numbers are not floats") };
         let range = self.range(row, lengths)?;
+        without_nulls(values.nulls(), &range)?;
+        Ok(&values.values()[range])
+    }
+
+    /// A row's whole numbers: all of its list, however long, or its scalar.
+    pub(crate) fn list_i32(&self, row: usize) -> Result<&[i32], Fault> {
+        let Values::I32(values) = &self.values else { panic!("these are no whole numbers") };
+        let range = match self.levels.as_slice() {
+            [] => row..row + 1,
+            [level] => {
+                without_nulls(level.nulls.as_ref(), &(row..row + 1))?;
+                level.range(row)
+            }
+            _ => panic!("these are lists of lists"),
+        };
         without_nulls(values.nulls(), &range)?;
         Ok(&values.values()[range])
     }

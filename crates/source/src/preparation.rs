@@ -1,25 +1,28 @@
 //! How rows were prepared, as text that is kept with the models: versioned JSON, private to this
 //! crate. Statistics are written as decimal strings, so that they read back to the same bit.
 
-use arrowhop_types::{Dtype, InputSpec, Target};
+use arrowhop_types::{Dtype, Encoding, InputSpec, Target, TargetColumn};
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, EncoderKind};
 use crate::error::SourceError;
+use crate::shards::Buffers;
+use crate::spec::Side;
 use crate::tabular::{ColumnKind, TableColumn, TableEncoder};
 use crate::target::TargetEncoder;
 use crate::tensor::TensorEncoder;
+use crate::whole::{Meaning, WholeEncoder};
 
 /// The version written, and the only one read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// All that is needed to prepare more rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Preparation {
-    /// How columns become `x`.
-    pub(crate) encoder: Encoder,
-    /// How a column becomes `y`.
-    pub(crate) target: TargetEncoder,
+    /// How columns become inputs.
+    pub(crate) encoders: Vec<Encoder>,
+    /// How columns become targets.
+    pub(crate) targets: Vec<TargetEncoder>,
 }
 
 #[derive(Deserialize)]
@@ -31,15 +34,38 @@ struct Versioned {
 #[serde(deny_unknown_fields)]
 struct Document {
     version: u64,
-    inputs: InputsDocument,
-    target: TargetDocument,
+    inputs: Vec<InputDocument>,
+    targets: Vec<TargetDocument>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum InputsDocument {
-    Tensor { column: String, shape: Vec<usize>, dtype: DtypeDocument, normalize: f32 },
-    Table { standardise: bool, columns: Vec<ColumnDocument> },
+enum InputDocument {
+    Tensor {
+        name: String,
+        column: String,
+        shape: Vec<usize>,
+        dtype: DtypeDocument,
+        normalize: f32,
+    },
+    Tokens {
+        name: String,
+        column: String,
+        length: usize,
+        padding: SideDocument,
+        truncating: SideDocument,
+    },
+    OneHot {
+        name: String,
+        column: String,
+        length: usize,
+        width: u32,
+    },
+    Table {
+        name: String,
+        standardise: bool,
+        columns: Vec<ColumnDocument>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,17 +76,26 @@ enum DtypeDocument {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SideDocument {
+    Start,
+    End,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum ColumnDocument {
     Number { name: String, mean: Exact, deviation: Exact },
     Category { name: String, categories: Vec<Option<String>> },
+    Bucket { name: String, bounds: Vec<Exact> },
+    Hash { name: String, buckets: u32, is_number: bool },
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum TargetDocument {
-    Classes { column: String, classes: Vec<String>, is_index: bool },
-    Values { column: String, width: usize },
+    Classes { name: String, column: String, classes: Vec<String>, is_index: bool },
+    Values { name: String, column: String, width: usize },
 }
 
 /// A number as the shortest decimal that reads back to it.
@@ -84,31 +119,30 @@ impl From<Exact> for String {
 }
 
 impl Preparation {
+    /// What rows become that fill these buffers.
+    pub(crate) fn inputs(&self, buffers: &[Buffers]) -> Vec<InputSpec> {
+        let inputs = self.encoders.iter().zip(buffers).map(|(encoder, buffers)| {
+            let mut input = encoder.input();
+            if let Encoding::Tokens { vocabulary } = &mut input.encoding {
+                *vocabulary = buffers.vocabulary();
+            }
+            input
+        });
+        inputs.collect()
+    }
+
+    /// What is learned of them.
+    pub(crate) fn learned(&self) -> Vec<TargetColumn> {
+        self.targets.iter().map(TargetEncoder::learned).collect()
+    }
+
     /// Its text.
     pub(crate) fn to_text(&self) -> String {
-        let inputs = match &self.encoder {
-            Encoder::Tensor(tensor) => InputsDocument::Tensor {
-                column: tensor.column.clone(),
-                shape: tensor.input.shape.clone(),
-                dtype: match tensor.input.dtype {
-                    Dtype::U8 => DtypeDocument::U8,
-                    Dtype::F32 => DtypeDocument::F32,
-                },
-                normalize: tensor.input.normalize,
-            },
-            Encoder::Table(table) => InputsDocument::Table {
-                standardise: table.standardise,
-                columns: table.columns.iter().cloned().map(ColumnDocument::from).collect(),
-            },
+        let document = Document {
+            version: VERSION,
+            inputs: self.encoders.iter().cloned().map(InputDocument::from).collect(),
+            targets: self.targets.iter().cloned().map(TargetDocument::from).collect(),
         };
-        let column = self.target.column.clone();
-        let target = match self.target.target.clone() {
-            Target::Classes(classes) => {
-                TargetDocument::Classes { column, classes, is_index: self.target.is_index }
-            }
-            Target::Values(width) => TargetDocument::Values { column, width },
-        };
-        let document = Document { version: VERSION, inputs, target };
         serde_json::to_string(&document).expect("texts, finite numbers and lists are JSON")
     }
 
@@ -120,29 +154,107 @@ impl Preparation {
             return Err(SourceError::PreparationVersion { found, supported: VERSION });
         }
         let document: Document = serde_json::from_str(text).map_err(invalid)?;
-        let encoder = match document.inputs {
-            InputsDocument::Tensor { column, shape, dtype, normalize } => {
+        Ok(Self {
+            encoders: document.inputs.into_iter().map(Encoder::from).collect(),
+            targets: document.targets.into_iter().map(TargetEncoder::from).collect(),
+        })
+    }
+}
+
+impl From<Encoder> for InputDocument {
+    fn from(Encoder { name, kind }: Encoder) -> Self {
+        match kind {
+            EncoderKind::Tensor(TensorEncoder { column, input }) => {
+                let dtype = match input.dtype {
+                    Dtype::U8 => DtypeDocument::U8,
+                    Dtype::F32 | Dtype::I32 => DtypeDocument::F32,
+                };
+                let Encoding::Numbers { normalize } = input.encoding else {
+                    unreachable!("tensors are numbers")
+                };
+                Self::Tensor { name, column, shape: input.shape, dtype, normalize }
+            }
+            EncoderKind::Whole(WholeEncoder { column, length, meaning }) => match meaning {
+                Meaning::Tokens { padding, truncating } => {
+                    let [padding, truncating] = [padding, truncating].map(SideDocument::from);
+                    Self::Tokens { name, column, length, padding, truncating }
+                }
+                Meaning::OneHot { width } => Self::OneHot { name, column, length, width },
+            },
+            EncoderKind::Table(table) => Self::Table {
+                name,
+                standardise: table.standardise,
+                columns: table.columns.into_iter().map(ColumnDocument::from).collect(),
+            },
+        }
+    }
+}
+
+impl From<InputDocument> for Encoder {
+    fn from(document: InputDocument) -> Self {
+        match document {
+            InputDocument::Tensor { name, column, shape, dtype, normalize } => {
                 let dtype = match dtype {
                     DtypeDocument::U8 => Dtype::U8,
                     DtypeDocument::F32 => Dtype::F32,
                 };
-                let input = InputSpec { shape, dtype, normalize };
-                Encoder::Tensor(TensorEncoder { column, input })
+                let input = InputSpec::numbers(shape, dtype, normalize);
+                Self { name, kind: EncoderKind::Tensor(TensorEncoder { column, input }) }
             }
-            InputsDocument::Table { standardise, columns } => Encoder::Table(TableEncoder {
-                standardise,
-                columns: columns.into_iter().map(TableColumn::from).collect(),
-            }),
-        };
-        let target = match document.target {
-            TargetDocument::Classes { column, classes, is_index } => {
-                TargetEncoder { column, target: Target::Classes(classes), is_index }
+            InputDocument::Tokens { name, column, length, padding, truncating } => {
+                let [padding, truncating] = [padding, truncating].map(Side::from);
+                let meaning = Meaning::Tokens { padding, truncating };
+                Self { name, kind: EncoderKind::Whole(WholeEncoder { column, length, meaning }) }
             }
-            TargetDocument::Values { column, width } => {
-                TargetEncoder { column, target: Target::Values(width), is_index: false }
+            InputDocument::OneHot { name, column, length, width } => {
+                let meaning = Meaning::OneHot { width };
+                Self { name, kind: EncoderKind::Whole(WholeEncoder { column, length, meaning }) }
             }
-        };
-        Ok(Self { encoder, target })
+            InputDocument::Table { name, standardise, columns } => {
+                let columns = columns.into_iter().map(TableColumn::from).collect();
+                Self { name, kind: EncoderKind::Table(TableEncoder { standardise, columns }) }
+            }
+        }
+    }
+}
+
+impl From<Side> for SideDocument {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Start => Self::Start,
+            Side::End => Self::End,
+        }
+    }
+}
+
+impl From<SideDocument> for Side {
+    fn from(side: SideDocument) -> Self {
+        match side {
+            SideDocument::Start => Self::Start,
+            SideDocument::End => Self::End,
+        }
+    }
+}
+
+impl From<TargetEncoder> for TargetDocument {
+    fn from(TargetEncoder { name, column, target, is_index }: TargetEncoder) -> Self {
+        match target {
+            Target::Classes(classes) => Self::Classes { name, column, classes, is_index },
+            Target::Values(width) => Self::Values { name, column, width },
+        }
+    }
+}
+
+impl From<TargetDocument> for TargetEncoder {
+    fn from(document: TargetDocument) -> Self {
+        match document {
+            TargetDocument::Classes { name, column, classes, is_index } => {
+                Self { name, column, target: Target::Classes(classes), is_index }
+            }
+            TargetDocument::Values { name, column, width } => {
+                Self { name, column, target: Target::Values(width), is_index: false }
+            }
+        }
     }
 }
 
@@ -154,6 +266,10 @@ impl From<TableColumn> for ColumnDocument {
                 Self::Number { name, mean: Exact(mean), deviation: Exact(deviation) }
             }
             ColumnKind::Category(categories) => Self::Category { name, categories },
+            ColumnKind::Bucket(bounds) => {
+                Self::Bucket { name, bounds: bounds.into_iter().map(Exact).collect() }
+            }
+            ColumnKind::Hash { buckets, is_number } => Self::Hash { name, buckets, is_number },
         }
     }
 }
@@ -167,6 +283,13 @@ impl From<ColumnDocument> for TableColumn {
             ColumnDocument::Category { name, categories } => {
                 Self { name, kind: ColumnKind::Category(categories) }
             }
+            ColumnDocument::Bucket { name, bounds } => {
+                let bounds = bounds.into_iter().map(|bound| bound.0).collect();
+                Self { name, kind: ColumnKind::Bucket(bounds) }
+            }
+            ColumnDocument::Hash { name, buckets, is_number } => {
+                Self { name, kind: ColumnKind::Hash { buckets, is_number } }
+            }
         }
     }
 }
@@ -179,22 +302,32 @@ mod tests {
 
     fn table(mean: f64, deviation: f64) -> Preparation {
         let categories = vec![None, Some("a\"b".into()), Some("é".into())];
+        let kinds = [
+            ("age", ColumnKind::Number { mean, deviation }),
+            ("job", ColumnKind::Category(categories)),
+            ("pay", ColumnKind::Bucket(vec![mean, deviation])),
+            ("zip", ColumnKind::Hash { buckets: 256, is_number: true }),
+        ];
+        let columns = kinds.into_iter().map(|(name, kind)| TableColumn { name: name.into(), kind });
+        let table = TableEncoder { standardise: true, columns: columns.collect() };
+        let whole = |column: &str, meaning| {
+            EncoderKind::Whole(WholeEncoder { column: column.into(), length: 3, meaning })
+        };
+        let tokens = Meaning::Tokens { padding: Side::Start, truncating: Side::End };
+        let kinds = [
+            ("facts", EncoderKind::Table(table)),
+            ("words", whole("w", tokens)),
+            ("tags", whole("t", Meaning::OneHot { width: 9 })),
+        ];
+        let encoders = kinds.into_iter().map(|(name, kind)| Encoder { name: name.into(), kind });
         Preparation {
-            encoder: Encoder::Table(TableEncoder {
-                standardise: true,
-                columns: vec![
-                    TableColumn {
-                        name: "age".into(),
-                        kind: ColumnKind::Number { mean, deviation },
-                    },
-                    TableColumn { name: "job".into(), kind: ColumnKind::Category(categories) },
-                ],
-            }),
-            target: TargetEncoder {
-                column: "y".into(),
+            encoders: encoders.collect(),
+            targets: vec![TargetEncoder {
+                name: "y".into(),
+                column: "pay".into(),
                 target: Target::Values(2),
                 is_index: false,
-            },
+            }],
         }
     }
 
@@ -209,14 +342,16 @@ mod tests {
 
         #[test]
         fn normalize_reads_back_to_the_bit(normalize in 1e-30_f32..1e30) {
-            let input = InputSpec { shape: vec![28, 28, 1], dtype: Dtype::U8, normalize };
+            let input = InputSpec::numbers(vec![28, 28, 1], Dtype::U8, normalize);
+            let image = EncoderKind::Tensor(TensorEncoder { column: "image".into(), input });
             let preparation = Preparation {
-                encoder: Encoder::Tensor(TensorEncoder { column: "image".into(), input }),
-                target: TargetEncoder {
+                encoders: vec![Encoder { name: "x".into(), kind: image }],
+                targets: vec![TargetEncoder {
+                    name: "y".into(),
                     column: "label".into(),
                     target: Target::Classes(vec!["a".into()]),
                     is_index: true,
-                },
+                }],
             };
             let text = preparation.to_text();
             prop_assert_eq!(Preparation::from_text(&text).unwrap(), preparation);
@@ -227,16 +362,26 @@ mod tests {
     fn the_text_stays_as_it_is() {
         assert_eq!(
             table(0.1, 2.0).to_text(),
-            r#"{"version":1,"inputs":{"kind":"table","standardise":true,"columns":[{"kind":"number","name":"age","mean":"0.1","deviation":"2"},{"kind":"category","name":"job","categories":[null,"a\"b","é"]}]},"target":{"kind":"values","column":"y","width":2}}"#
+            concat!(
+                r#"{"version":2,"inputs":[{"kind":"table","name":"facts","standardise":true,"#,
+                r#""columns":[{"kind":"number","name":"age","mean":"0.1","deviation":"2"},"#,
+                r#"{"kind":"category","name":"job","categories":[null,"a\"b","é"]},"#,
+                r#"{"kind":"bucket","name":"pay","bounds":["0.1","2"]},"#,
+                r#"{"kind":"hash","name":"zip","buckets":256,"is_number":true}]},"#,
+                r#"{"kind":"tokens","name":"words","column":"w","length":3,"padding":"start","#,
+                r#""truncating":"end"},"#,
+                r#"{"kind":"one_hot","name":"tags","column":"t","length":3,"width":9}],"#,
+                r#""targets":[{"kind":"values","name":"y","column":"pay","width":2}]}"#
+            )
         );
     }
 
     #[test]
     fn other_versions_and_other_texts_are_refused() {
-        let error = Preparation::from_text(r#"{"version":2,"more":1}"#).unwrap_err();
+        let error = Preparation::from_text(r#"{"version":1,"more":1}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the preparation has version 2, and this program reads version 1; \
+            "the preparation has version 1, and this program reads version 2; \
              use the program that trained the model"
         );
         let unknown = table(0.0, 1.0).to_text().replace(r#""width":2"#, r#""width":2,"depth":1"#);

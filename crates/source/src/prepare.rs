@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use arrowhop_types::{DataSet, Part, Problems, ShardId, ShardInfo, Target};
+use arrowhop_types::{DataSet, Part, Problems, ShardId, ShardInfo};
 
 use crate::deal::{BatchRows, Deal};
 use crate::digest;
@@ -11,8 +11,10 @@ use crate::encoder::Encoder;
 use crate::error::{SourceError, gather};
 use crate::preparation::Preparation;
 use crate::shapes::Shapes;
-use crate::shards::{Buffers, batch_rows};
-use crate::spec::{DataSpec, Generator, Inputs, Origin, TargetSpec};
+use crate::shards::{Buffers, batch_rows, into_batches};
+use crate::spec::{
+    DataSpec, Generator, NamedInputs, Origin, TargetSpec, input_names, target_names,
+};
 use crate::table::Table;
 use crate::target::{Labels, TargetEncoder};
 
@@ -42,19 +44,25 @@ pub struct PreparedShard {
 pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
     spec.check()?;
     match &spec.origin {
-        Origin::Parquet { train, validation, inputs, target } => {
-            prepare_files(spec, train, validation.as_deref(), inputs, target)
+        Origin::Parquet { train, validation, inputs, targets } => {
+            let columns = Columns { inputs, targets };
+            prepare_files(spec, train, validation.as_deref(), &columns)
         }
         Origin::Generated(generator) => prepare_generated(spec, generator),
     }
+}
+
+/// Which columns of a file are to be used.
+struct Columns<'a> {
+    inputs: &'a [NamedInputs],
+    targets: &'a [TargetSpec],
 }
 
 fn prepare_files(
     spec: &DataSpec,
     train: &Path,
     validation: Option<&Path>,
-    inputs: &Inputs,
-    target: &TargetSpec,
+    columns: &Columns<'_>,
 ) -> Result<Prepared, SourceError> {
     let mut problems = Problems::new();
     let train = gather(&mut problems, Table::open(train));
@@ -66,33 +74,59 @@ fn prepare_files(
     let mut problems = Problems::new();
     let validation_rows = validation.as_ref().map(Table::rows);
     let deal = gather(&mut problems, Deal::new(spec, train.rows(), validation_rows));
-    let encoder = deal.as_ref().and_then(|deal| {
-        let encoder = Encoder::resolve(&train, inputs, &target.column, deal);
-        gather(&mut problems, encoder)
-    });
-    let target = gather(&mut problems, TargetEncoder::resolve(&train, target));
-    let (Some(deal), Some(encoder), Some(target)) = (deal, encoder, target) else {
-        return Err(problems.into());
-    };
-
-    let input = encoder.input();
-    let batches = deal.batches(batch_rows(&input));
-    let mut buffers = Buffers::new(&batches, &input)?;
-    let mut problems = Problems::new();
-    let train_labels = gather(&mut problems, target.labels(&train, train.rows()));
-    let mut own_labels = None;
-    let mut train_parts = [Part::Train, Part::Validation].as_slice();
-    if let Some(validation) = &validation {
-        train_parts = &[Part::Train];
-        own_labels = gather(&mut problems, target.labels(validation, validation.rows()));
-        let filled = encoder.fill(validation, &batches, &mut buffers, &[Part::Validation]);
-        gather(&mut problems, filled);
-    }
-    gather(&mut problems, encoder.fill(&train, &batches, &mut buffers, train_parts));
+    let preparation = columns.resolve(&train, deal.as_ref(), &mut problems);
     problems.or(())?;
-    let train_labels = train_labels.expect("all labels were read without a problem");
-    let labels = [&train_labels, own_labels.as_ref().unwrap_or(&train_labels)];
-    Ok(assemble(spec, &Preparation { encoder, target }, &batches, buffers, labels))
+    let deal = deal.expect("it was dealt without a problem");
+
+    let inputs: Vec<_> = preparation.encoders.iter().map(Encoder::input).collect();
+    let batches = deal.batches(batch_rows(&inputs));
+    let mut problems = Problems::new();
+    let mut labels = Vec::new();
+    for target in &preparation.targets {
+        let train = gather(&mut problems, target.labels(&train, train.rows()));
+        let own = validation.as_ref().map(|own| target.labels(own, own.rows()));
+        labels.push((train, own.and_then(|own| gather(&mut problems, own))));
+    }
+    let mut filled = Vec::new();
+    for (encoder, input) in preparation.encoders.iter().zip(&inputs) {
+        let mut buffers = Buffers::new(&batches, input)?;
+        let mut train_parts = [Part::Train, Part::Validation].as_slice();
+        if let Some(validation) = &validation {
+            train_parts = &[Part::Train];
+            let done = encoder.fill(validation, &batches, &mut buffers, &[Part::Validation]);
+            gather(&mut problems, done);
+        }
+        gather(&mut problems, encoder.fill(&train, &batches, &mut buffers, train_parts));
+        filled.push(buffers);
+    }
+    problems.or(())?;
+    let labels: Vec<[&Labels; 2]> = labels
+        .iter()
+        .map(|(train, own)| {
+            let train = train.as_ref().expect("all labels were read without a problem");
+            [train, own.as_ref().unwrap_or(train)]
+        })
+        .collect();
+    Ok(assemble(spec, &preparation, &batches, filled, &labels))
+}
+
+impl Columns<'_> {
+    /// What is done with each of them, from the training file; columns with problems are left out.
+    fn resolve(&self, train: &Table, deal: Option<&Deal>, problems: &mut Problems) -> Preparation {
+        let targets = self.targets.iter().map(|target| target.column.as_str());
+        let inputs = self.inputs.iter().filter_map(|of| of.inputs.column());
+        let taken: Vec<_> = targets.chain(inputs).collect();
+        let mut encoders = Vec::new();
+        for (of, name) in self.inputs.iter().zip(input_names(self.inputs)) {
+            let encoder = deal.map(|deal| Encoder::resolve(train, &name, of, &taken, deal));
+            encoders.extend(encoder.and_then(|encoder| gather(problems, encoder)));
+        }
+        let mut targets = Vec::new();
+        for (target, name) in self.targets.iter().zip(target_names(self.targets)) {
+            targets.extend(gather(problems, TargetEncoder::resolve(train, &name, target)));
+        }
+        Preparation { encoders, targets }
+    }
 }
 
 fn prepare_generated(spec: &DataSpec, generator: &Generator) -> Result<Prepared, SourceError> {
@@ -101,15 +135,15 @@ fn prepare_generated(spec: &DataSpec, generator: &Generator) -> Result<Prepared,
     let counts = Shapes::row_counts(rows, validation_rows)?;
     let deal = Deal::new(spec, counts.0, (counts.1 > 0).then_some(counts.1))?;
     let preparation = Shapes::preparation();
-    let input = preparation.encoder.input();
-    let batches = deal.batches(batch_rows(&input));
+    let input = preparation.encoders[0].input();
+    let batches = deal.batches(batch_rows(std::slice::from_ref(&input)));
     let mut buffers = Buffers::new(&batches, &input)?;
     shapes.fill(&batches, &mut buffers, Part::Train, Part::Train);
     // Validation rows that were split off are training rows of the generator.
     let source = if counts.1 > 0 { Part::Validation } else { Part::Train };
     shapes.fill(&batches, &mut buffers, Part::Validation, source);
     let labels = Shapes::labels(counts.0.max(counts.1));
-    Ok(assemble(spec, &preparation, &batches, buffers, [&labels, &labels]))
+    Ok(assemble(spec, &preparation, &batches, vec![buffers], &[[&labels, &labels]]))
 }
 
 /// Filled buffers as shards, with digests and a name.
@@ -117,15 +151,15 @@ fn assemble(
     spec: &DataSpec,
     preparation: &Preparation,
     batches: &[BatchRows],
-    buffers: Buffers,
-    labels: [&Labels; 2],
+    buffers: Vec<Buffers>,
+    labels: &[[&Labels; 2]],
 ) -> Prepared {
-    let input = preparation.encoder.input();
-    let target: Target = preparation.target.target.clone();
+    let inputs = preparation.inputs(&buffers);
+    let targets = preparation.learned();
     let mut shards: Vec<PreparedShard> = (0..spec.shards)
         .map(|_| PreparedShard { train: Vec::new(), validation: Vec::new() })
         .collect();
-    let made = buffers.into_batches(batches, &input, Some((&target, labels)));
+    let made = into_batches(batches, &inputs, buffers, &targets, labels);
     for (rows, batch) in batches.iter().zip(made) {
         let shard = &mut shards[rows.shard as usize];
         match rows.part {
@@ -148,10 +182,10 @@ fn assemble(
         .collect();
     let preparation = preparation.to_text();
     let data_set = DataSet {
-        id: digest::data_set_id(&preparation, &input, &infos),
+        id: digest::data_set_id(&preparation, &infos),
         name: spec.name.clone(),
-        input,
-        target,
+        inputs,
+        targets,
         shards: infos,
         rows_digest: digest::sum(digests.into_iter().flatten()),
         preparation,
@@ -164,6 +198,7 @@ mod tests {
     use arrow::array::{BinaryArray, Float64Array, Int32Array};
 
     use super::*;
+    use crate::Inputs;
     use crate::fixtures::{
         column, file_spec, generated_spec, png, problems, tensor, train_of, validation_of, write,
     };
@@ -232,7 +267,11 @@ mod tests {
         let path = write(dir.path(), "broken", &[column("x", images), y()]);
         let prepared = prepare(&spec(&path)).unwrap();
         assert_eq!(train_of(&prepared).len(), 5);
-        assert_eq!(prepared.data_set.target.width(), 40, "classes are those of the whole file");
+        assert_eq!(
+            prepared.data_set.targets[0].target.width(),
+            40,
+            "classes are those of the whole file"
+        );
         assert!(prepare(&DataSpec { max_rows: None, ..spec(&path) }).is_err());
     }
 

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
-use arrowhop_types::{InputSpec, Part, Problems, Target};
+use arrowhop_types::{InputSpec, Part, Problems, TargetColumn};
 
 use crate::deal::BatchRows;
+use crate::encoder::Encoder;
 use crate::error::{SourceError, gather};
 use crate::preparation::Preparation;
 use crate::shapes::Shapes;
-use crate::shards::{Buffers, batch_rows};
+use crate::shards::{Buffers, batch_rows, into_batches};
 use crate::spec::Generator;
 use crate::table::Table;
 use crate::target::Labels;
@@ -33,7 +34,7 @@ pub enum NewOrigin {
 /// What to do with the target column of new rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TargetUse {
-    /// Read it if it is there.
+    /// Read it if it is there; several only together.
     #[default]
     IfPresent,
     /// Read it; without it there is nothing to compare with.
@@ -55,12 +56,12 @@ pub struct NewOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewRows {
     /// What each row is.
-    pub input: InputSpec,
+    pub inputs: Vec<InputSpec>,
     /// What the model learned.
-    pub target: Target,
-    /// Whether the batches have a column `y`.
-    pub has_target: bool,
-    /// The rows: `row`, `x` and, with a target, `y`, laid out as a shard's batches are.
+    pub targets: Vec<TargetColumn>,
+    /// Whether the batches have the targets' columns.
+    pub has_targets: bool,
+    /// The rows, laid out as a shard's batches are.
     pub batches: Vec<RecordBatch>,
     /// How many rows.
     pub rows: u64,
@@ -95,21 +96,30 @@ fn new_from_file(
     options: &NewOptions,
 ) -> Result<NewRows, SourceError> {
     let rows = bounded(table.rows(), options);
-    let input = preparation.encoder.input();
-    let batches = in_order(rows, batch_rows(&input));
-    let mut buffers = Buffers::new(&batches, &input)?;
+    let inputs: Vec<_> = preparation.encoders.iter().map(Encoder::input).collect();
+    let batches = in_order(rows, batch_rows(&inputs));
     let mut problems = Problems::new();
-    let filled = preparation.encoder.fill(table, &batches, &mut buffers, &[Part::Train]);
-    gather(&mut problems, filled);
+    let mut filled = Vec::new();
+    for (encoder, input) in preparation.encoders.iter().zip(&inputs) {
+        let mut buffers = Buffers::new(&batches, input)?;
+        let done = encoder.fill(table, &batches, &mut buffers, &[Part::Train]);
+        gather(&mut problems, done);
+        filled.push(buffers);
+    }
+    let targets = &preparation.targets;
     let is_used = match options.target {
         TargetUse::Required => true,
         TargetUse::Ignored => false,
-        TargetUse::IfPresent => table.schema().index_of(&preparation.target.column).is_ok(),
+        TargetUse::IfPresent => {
+            targets.iter().all(|target| table.schema().index_of(&target.column).is_ok())
+        }
     };
-    let labels =
-        is_used.then(|| gather(&mut problems, preparation.target.labels(table, rows))).flatten();
+    let mut labels = Vec::new();
+    for target in targets.iter().filter(|_| is_used) {
+        labels.extend(gather(&mut problems, target.labels(table, rows)));
+    }
     problems.or(())?;
-    Ok(new_rows(preparation, &batches, buffers, labels))
+    Ok(new_rows(preparation, &batches, filled, &labels))
 }
 
 fn new_from_generator(
@@ -120,9 +130,7 @@ fn new_from_generator(
     options: &NewOptions,
 ) -> Result<NewRows, SourceError> {
     let own = Shapes::preparation();
-    if preparation.encoder.input() != own.encoder.input()
-        || preparation.target.target != own.target.target
-    {
+    if *preparation != own {
         let text = "makes grey images of shapes, which this model was not trained on";
         return Err(Problems::one("generator", text).into());
     }
@@ -132,27 +140,28 @@ fn new_from_generator(
     if rows == 0 {
         return Err(Problems::one("generator", format!("makes no {} rows", part.name())).into());
     }
-    let input = own.encoder.input();
-    let batches = in_order(rows, batch_rows(&input));
+    let input = own.encoders[0].input();
+    let batches = in_order(rows, batch_rows(std::slice::from_ref(&input)));
     let mut buffers = Buffers::new(&batches, &input)?;
     shapes.fill(&batches, &mut buffers, Part::Train, part);
     let labels = (options.target != TargetUse::Ignored).then(|| Shapes::labels(rows));
-    Ok(new_rows(preparation, &batches, buffers, labels))
+    Ok(new_rows(preparation, &batches, vec![buffers], labels.as_slice()))
 }
 
 fn new_rows(
     preparation: &Preparation,
     batches: &[BatchRows],
-    buffers: Buffers,
-    labels: Option<Labels>,
+    buffers: Vec<Buffers>,
+    labels: &[Labels],
 ) -> NewRows {
-    let input = preparation.encoder.input();
-    let target = preparation.target.target.clone();
-    let has_target = labels.is_some();
-    let labelled = labels.as_ref().map(|labels| (&target, [labels, labels]));
-    let made = buffers.into_batches(batches, &input, labelled);
+    let inputs = preparation.inputs(&buffers);
+    let targets = preparation.learned();
+    let has_targets = !labels.is_empty();
+    let labelled: Vec<_> = labels.iter().map(|labels| [labels, labels]).collect();
+    let columns = if has_targets { targets.as_slice() } else { &[] };
+    let made = into_batches(batches, &inputs, buffers, columns, &labelled);
     let rows = batches.iter().map(|batch| batch.rows.len() as u64).sum();
-    NewRows { input, target, has_target, batches: made, rows }
+    NewRows { inputs, targets, has_targets, batches: made, rows }
 }
 
 fn bounded(rows: u32, options: &NewOptions) -> u32 {
@@ -199,16 +208,16 @@ mod tests {
         let preparation = &prepared.data_set.preparation;
         let origin = NewOrigin::Parquet(path);
         let new = prepare_new(preparation, &origin, &NewOptions::default()).unwrap();
-        assert_eq!((new.rows, new.has_target), (4, true));
+        assert_eq!((new.rows, new.has_targets), (4, true));
         assert_eq!(
-            (&new.input, &new.target),
-            (&prepared.data_set.input, &prepared.data_set.target)
+            (&new.inputs, &new.targets),
+            (&prepared.data_set.inputs, &prepared.data_set.targets)
         );
         assert_eq!(concat(&new.batches), trained);
 
         let options = NewOptions { max_rows: Some(3), target: TargetUse::Ignored };
         let new = prepare_new(preparation, &origin, &options).unwrap();
-        assert_eq!((new.rows, new.has_target, new.batches[0].num_columns()), (3, false, 2));
+        assert_eq!((new.rows, new.has_targets, new.batches[0].num_columns()), (3, false, 2));
     }
 
     #[test]
@@ -218,7 +227,7 @@ mod tests {
         let preparation = prepare(&file_spec(&train, all_columns())).unwrap().data_set.preparation;
         let origin = NewOrigin::Parquet(people(dir.path(), "new", false));
         let new = prepare_new(&preparation, &origin, &NewOptions::default()).unwrap();
-        assert_eq!((new.rows, new.has_target), (4, false));
+        assert_eq!((new.rows, new.has_targets), (4, false));
         let options = NewOptions { max_rows: None, target: TargetUse::Required };
         let error = prepare_new(&preparation, &origin, &options).unwrap_err();
         let text = error.to_string().replace(&format!("{}/", dir.path().display()), "");

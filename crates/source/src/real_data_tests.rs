@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use arrowhop_types::{Dtype, Part, Target};
 
 use crate::fixtures::{all_columns, generated_spec, train_of, validation_of};
-use crate::{DataSpec, Inputs, Origin, TargetKind, TargetSpec, prepare};
+use crate::{DataSpec, Inputs, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
 
 fn data(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
@@ -18,9 +18,10 @@ fn data(name: &str) -> Option<PathBuf> {
 }
 
 fn spec(train: PathBuf, validation: Option<PathBuf>, inputs: Inputs) -> DataSpec {
-    let target = TargetSpec { column: "label".into(), kind: TargetKind::Auto };
+    let target = TargetSpec { name: None, column: "label".into(), kind: TargetKind::Auto };
+    let (inputs, targets) = (vec![NamedInputs { name: None, inputs }], vec![target]);
     DataSpec {
-        origin: Origin::Parquet { train, validation, inputs, target },
+        origin: Origin::Parquet { train, validation, inputs, targets },
         ..generated_spec(0, 0)
     }
 }
@@ -39,8 +40,11 @@ fn cifar_10_is_decoded_as_far_as_it_is_used() {
     let spec = DataSpec { max_rows: Some(200), ..spec(train, Some(test), images(256.0)) };
     let prepared = prepare(&spec).unwrap();
     let set = &prepared.data_set;
-    assert_eq!((set.input.shape.as_slice(), set.input.dtype), (&[32, 32, 3][..], Dtype::U8));
-    let Target::Classes(names) = &set.target else { panic!("not classes") };
+    assert_eq!(
+        (set.inputs[0].shape.as_slice(), set.inputs[0].dtype),
+        (&[32, 32, 3][..], Dtype::U8)
+    );
+    let Target::Classes(names) = &set.targets[0].target else { panic!("not classes") };
     assert_eq!((names.len(), names[0].as_str(), names[9].as_str()), (10, "airplane", "truck"));
     assert_eq!((set.rows(Part::Train), set.rows(Part::Validation)), (200, 200));
     assert!(set.shards.iter().all(|s| (s.train_rows, s.validation_rows) == (50, 50)));
@@ -60,7 +64,10 @@ fn fashion_mnist_has_every_row_once_and_keeps_its_digest_over_seeds() {
     let spec = DataSpec { shards: 7, ..spec(train, Some(test), images(255.0)) };
     let prepared = prepare(&spec).unwrap();
     let set = &prepared.data_set;
-    assert_eq!((set.input.shape.as_slice(), set.input.dtype), (&[28, 28, 1][..], Dtype::U8));
+    assert_eq!(
+        (set.inputs[0].shape.as_slice(), set.inputs[0].dtype),
+        (&[28, 28, 1][..], Dtype::U8)
+    );
     let sizes: Vec<u64> = set.shards.iter().map(|shard| shard.train_rows).collect();
     assert_eq!(sizes, [8_572, 8_572, 8_572, 8_571, 8_571, 8_571, 8_571]);
     for (part, rows, count) in
@@ -90,11 +97,11 @@ fn iris_is_split_and_bounded_without_losing_a_class() {
         ..spec(path, None, all_columns())
     };
     let prepared = prepare(&spec).unwrap();
-    assert_eq!(prepared.data_set.input.shape, [4]);
+    assert_eq!(prepared.data_set.inputs[0].shape, [4]);
     assert_eq!(prepared.data_set.rows(Part::Train), 60);
     assert_eq!(prepared.data_set.rows(Part::Validation), 30);
     let names = ["setosa", "versicolor", "virginica"].map(str::to_owned).to_vec();
-    assert_eq!(prepared.data_set.target, Target::Classes(names));
+    assert_eq!(prepared.data_set.targets[0].target, Target::Classes(names));
     for class in [0.0, 1.0, 2.0] {
         let rows = train_of(&prepared).iter().filter(|(.., y)| y[0] == class).count();
         assert!((10..=30).contains(&rows), "{rows} of class {class}");
@@ -108,7 +115,7 @@ fn adult_is_standardised_and_one_hot() {
         return;
     };
     let prepared = prepare(&spec(train, Some(test), all_columns())).unwrap();
-    assert_eq!(prepared.data_set.input.shape, [WIDTH_OF_ADULT]);
+    assert_eq!(prepared.data_set.inputs[0].shape, [WIDTH_OF_ADULT]);
     let rows = train_of(&prepared);
     assert_eq!((rows.len(), validation_of(&prepared).len()), (32_561, 16_281));
     let age: f64 = rows.iter().map(|(_, x, _)| f64::from(x[0])).sum::<f64>() / 32_561.0;

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::deal::BatchRows;
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, EncoderKind};
 use crate::parallel;
 use crate::preparation::Preparation;
 use crate::shards::{Buffers, slots};
@@ -84,14 +84,16 @@ impl Shapes {
     /// How its rows are prepared.
     pub(crate) fn preparation() -> Preparation {
         let side = usize::from(SIDE);
-        let input = InputSpec { shape: vec![side, side, 1], dtype: Dtype::U8, normalize: 255.0 };
+        let input = InputSpec::numbers(vec![side, side, 1], Dtype::U8, 255.0);
+        let image = EncoderKind::Tensor(TensorEncoder { column: "image".into(), input });
         Preparation {
-            encoder: Encoder::Tensor(TensorEncoder { column: "image".into(), input }),
-            target: TargetEncoder {
+            encoders: vec![Encoder { name: "x".into(), kind: image }],
+            targets: vec![TargetEncoder {
+                name: "y".into(),
                 column: "label".into(),
                 target: Target::Classes(CLASSES.map(str::to_owned).to_vec()),
                 is_index: true,
-            },
+            }],
         }
     }
 

@@ -7,53 +7,58 @@ use arrow::array::{
     ArrayRef, FixedSizeListArray, Float32Array, Int32Array, RecordBatch, UInt8Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrowhop_types::{Dtype, InputSpec, Part, Target};
+use arrowhop_types::{Dtype, InputSpec, Part, ROW, Target, TargetColumn};
 
 use crate::deal::BatchRows;
 use crate::error::SourceError;
 use crate::target::Labels;
 
-/// A batch's inputs fill about this many bytes.
+/// A batch's inputs together fill about this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// A batch has at most this many rows.
 const BATCH_ROWS_MAX: usize = 1 << 16;
 
-/// The inputs of all batches, one buffer each, to be filled row by row.
+/// One input of all batches, one buffer each, to be filled row by row.
 pub(crate) enum Buffers {
     U8(Vec<Vec<u8>>),
+    I32(Vec<Vec<i32>>),
     F32(Vec<Vec<f32>>),
 }
 
-/// The schema of a shard's batches; without `target` that of new rows, which have no `y`.
+/// The schema of a shard's batches; without `targets` that of new rows, which have none.
 #[must_use]
-pub fn shard_schema(input: &InputSpec, target: Option<&Target>) -> SchemaRef {
+pub fn shard_schema(inputs: &[InputSpec], targets: &[TargetColumn]) -> SchemaRef {
+    let mut fields = vec![Field::new(ROW, DataType::UInt64, false)];
+    fields.extend(inputs.iter().map(input_field));
+    fields.extend(targets.iter().map(target_field));
+    Arc::new(Schema::new(fields))
+}
+
+fn input_field(input: &InputSpec) -> Field {
     let element = match input.dtype {
         Dtype::U8 => DataType::UInt8,
+        Dtype::I32 => DataType::Int32,
         Dtype::F32 => DataType::Float32,
     };
     let shape = serde_json::json!({ "shape": input.shape }).to_string();
-    let x = Field::new("x", list_of(element, input.elements()), false).with_metadata(
+    Field::new(&input.name, list_of(element, input.elements()), false).with_metadata(
         [
             ("ARROW:extension:name".to_owned(), "arrow.fixed_shape_tensor".to_owned()),
             ("ARROW:extension:metadata".to_owned(), shape),
         ]
         .into(),
-    );
-    let mut fields = vec![Field::new("row", DataType::UInt64, false), x];
+    )
+}
+
+fn target_field(TargetColumn { name, target }: &TargetColumn) -> Field {
     match target {
-        Some(Target::Classes(names)) => {
+        Target::Classes(names) => {
             let names = serde_json::Value::from(names.as_slice()).to_string();
-            fields.push(
-                Field::new("y", DataType::Int32, false)
-                    .with_metadata([("classes".to_owned(), names)].into()),
-            );
+            Field::new(name, DataType::Int32, false)
+                .with_metadata([("classes".to_owned(), names)].into())
         }
-        Some(Target::Values(width)) => {
-            fields.push(Field::new("y", list_of(DataType::Float32, *width), false));
-        }
-        None => {}
+        Target::Values(width) => Field::new(name, list_of(DataType::Float32, *width), false),
     }
-    Arc::new(Schema::new(fields))
 }
 
 fn list_of(element: DataType, length: usize) -> DataType {
@@ -69,59 +74,80 @@ fn list_length(length: usize) -> i32 {
 }
 
 /// Rows per batch for examples of this form.
-pub(crate) fn batch_rows(input: &InputSpec) -> usize {
-    (BATCH_BYTES / (input.elements() * input.dtype.bytes())).clamp(1, BATCH_ROWS_MAX)
+pub(crate) fn batch_rows(inputs: &[InputSpec]) -> usize {
+    let bytes: usize = inputs.iter().map(InputSpec::bytes).sum();
+    (BATCH_BYTES / bytes).clamp(1, BATCH_ROWS_MAX)
+}
+
+/// Filled buffers as record batches of these inputs, each with the labels of its rows if there are
+/// any: for each target those of the training rows, then those of the validation rows, by row
+/// number.
+pub(crate) fn into_batches(
+    batches: &[BatchRows],
+    inputs: &[InputSpec],
+    buffers: Vec<Buffers>,
+    targets: &[TargetColumn],
+    labels: &[[&Labels; 2]],
+) -> Vec<RecordBatch> {
+    let schema = shard_schema(inputs, targets);
+    let mut columns: Vec<Vec<ArrayRef>> = batches
+        .iter()
+        .map(|batch| {
+            let rows = batch.rows.iter().copied().map(u64::from);
+            vec![Arc::new(UInt64Array::from_iter_values(rows)) as ArrayRef]
+        })
+        .collect();
+    for (input, buffers) in inputs.iter().zip(buffers) {
+        for (columns, values) in columns.iter_mut().zip(buffers.into_arrays()) {
+            let element = element_field(values.data_type().clone());
+            let length = list_length(input.elements());
+            columns.push(Arc::new(FixedSizeListArray::new(element, length, values, None)));
+        }
+    }
+    let labelled = batches.iter().zip(columns).map(|(batch, mut columns)| {
+        let part = usize::from(batch.part == Part::Validation);
+        columns.extend(labels.iter().map(|of| of[part].take(&batch.rows)));
+        RecordBatch::try_new(schema.clone(), columns).expect("columns are made to fit the schema")
+    });
+    labelled.collect()
 }
 
 impl Buffers {
     /// Zeroed buffers for these batches.
     pub(crate) fn new(batches: &[BatchRows], input: &InputSpec) -> Result<Self, SourceError> {
         let rows: u64 = batches.iter().map(|batch| batch.rows.len() as u64).sum();
-        let bytes = rows * (input.elements() * input.dtype.bytes()) as u64;
+        let bytes = rows * input.bytes() as u64;
         let width = input.elements();
         let buffers = match input.dtype {
             Dtype::U8 => zeroed(batches, width).map(Self::U8),
+            Dtype::I32 => zeroed(batches, width).map(Self::I32),
             Dtype::F32 => zeroed(batches, width).map(Self::F32),
         };
         buffers.ok_or(SourceError::Memory { bytes })
     }
 
-    /// The filled buffers as record batches, each with the labels of its rows if there are any:
-    /// those of the training rows, then those of the validation rows, by row number.
-    pub(crate) fn into_batches(
-        self,
-        batches: &[BatchRows],
-        input: &InputSpec,
-        labelled: Option<(&Target, [&Labels; 2])>,
-    ) -> Vec<RecordBatch> {
-        let inputs: Vec<ArrayRef> = match self {
+    /// One more than the largest whole number in them.
+    pub(crate) fn vocabulary(&self) -> u32 {
+        let Self::I32(buffers) = self else { return 0 };
+        let largest = buffers.iter().flatten().max();
+        largest.map_or(0, |&largest| u32::try_from(largest).map_or(0, |largest| largest + 1))
+    }
+
+    fn into_arrays(self) -> Vec<ArrayRef> {
+        match self {
             Self::U8(buffers) => buffers
                 .into_iter()
                 .map(|buffer| Arc::new(UInt8Array::new(buffer.into(), None)) as ArrayRef)
+                .collect(),
+            Self::I32(buffers) => buffers
+                .into_iter()
+                .map(|buffer| Arc::new(Int32Array::new(buffer.into(), None)) as ArrayRef)
                 .collect(),
             Self::F32(buffers) => buffers
                 .into_iter()
                 .map(|buffer| Arc::new(Float32Array::new(buffer.into(), None)) as ArrayRef)
                 .collect(),
-        };
-        let schema = shard_schema(input, labelled.map(|(target, _)| target));
-        batches
-            .iter()
-            .zip(inputs)
-            .map(|(batch, x)| {
-                let rows = batch.rows.iter().copied().map(u64::from);
-                let element = element_field(x.data_type().clone());
-                let x = FixedSizeListArray::new(element, list_length(input.elements()), x, None);
-                let mut columns: Vec<ArrayRef> =
-                    vec![Arc::new(UInt64Array::from_iter_values(rows)), Arc::new(x)];
-                if let Some((_, labels)) = labelled {
-                    let labels = labels[usize::from(batch.part == Part::Validation)];
-                    columns.push(labels.take(&batch.rows));
-                }
-                RecordBatch::try_new(schema.clone(), columns)
-                    .expect("columns are made to fit the schema")
-            })
-            .collect()
+        }
     }
 }
 
@@ -155,7 +181,7 @@ pub(crate) fn slots<'a, T>(
 }
 
 impl Labels {
-    /// The labels of these rows, as `y`.
+    /// The labels of these rows, as a shard's column.
     fn take(&self, rows: &[u32]) -> ArrayRef {
         match self {
             Self::Classes(classes) => Arc::new(Int32Array::from_iter_values(
@@ -188,7 +214,7 @@ mod tests {
 
     #[test]
     fn rows_are_written_through_slots_in_source_order_and_stay_in_shuffled_order() {
-        let input = InputSpec { shape: vec![2], dtype: Dtype::F32, normalize: 1.0 };
+        let input = InputSpec::numbers(vec![2], Dtype::F32, 1.0);
         let batches =
             [batch(Part::Train, &[4, 1]), batch(Part::Train, &[3]), batch(Part::Validation, &[0])];
         let Buffers::F32(mut buffers) = Buffers::new(&batches, &input).unwrap() else {
@@ -199,13 +225,10 @@ mod tests {
         for (row, slot) in rows.iter().zip(slots) {
             slot.fill(f32::from(u8::try_from(*row).unwrap()));
         }
-        let target = Target::Classes(vec!["a".into(), "b".into()]);
+        let target = TargetColumn::only(Target::Classes(vec!["a".into(), "b".into()]));
         let (train, validation) = (Labels::Classes(vec![0, 1, 0, 1, 0]), Labels::Classes(vec![1]));
-        let made = Buffers::F32(buffers).into_batches(
-            &batches,
-            &input,
-            Some((&target, [&train, &validation])),
-        );
+        let buffers = vec![Buffers::F32(buffers)];
+        let made = into_batches(&batches, &[input], buffers, &[target], &[[&train, &validation]]);
         let x = made[0].column(1).as_fixed_size_list().values().clone();
         assert_eq!(x.as_primitive::<Float32Type>().values().as_ref(), [4.0, 4.0, 1.0, 1.0]);
         assert_eq!(made[0].column(2).as_primitive::<Int32Type>().values().as_ref(), [0, 1]);
@@ -214,13 +237,14 @@ mod tests {
 
     #[test]
     fn fields_say_what_they_are() {
-        let input = InputSpec { shape: vec![28, 28, 1], dtype: Dtype::U8, normalize: 255.0 };
-        let schema = shard_schema(&input, Some(&Target::Classes(vec!["a\"".into()])));
+        let inputs = [InputSpec::numbers(vec![28, 28, 1], Dtype::U8, 255.0)];
+        let target = TargetColumn::only(Target::Classes(vec!["a\"".into()]));
+        let schema = shard_schema(&inputs, &[target]);
         let x = schema.field(1).metadata();
         assert_eq!(x["ARROW:extension:name"], "arrow.fixed_shape_tensor");
         assert_eq!(x["ARROW:extension:metadata"], r#"{"shape":[28,28,1]}"#);
         assert_eq!(schema.field(2).metadata()["classes"], r#"["a\""]"#);
-        assert_eq!(shard_schema(&input, None).fields().len(), 2);
-        assert_eq!(batch_rows(&input), 1_337);
+        assert_eq!(shard_schema(&inputs, &[]).fields().len(), 2);
+        assert_eq!(batch_rows(&inputs), 1_337);
     }
 }

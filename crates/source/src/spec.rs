@@ -1,12 +1,16 @@
 //! What is asked for: which data, which columns, how many shards. Plain values; checked here as
 //! far as they can be without opening a file.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use arrowhop_types::Problems;
+use arrowhop_types::{Problems, ROW};
 
 /// Elements of one example are at most this many: 2²⁴.
 pub(crate) const ELEMENTS_MAX: usize = 1 << 24;
+/// Inputs are at most this many, and targets too: what MADlib's five leave room for, within the 16
+/// columns of a shard.
+const COLUMNS_MAX: usize = 7;
 /// Shards are numbered in 16 bits of a random stream's id.
 const SHARDS_MAX: u32 = (1 << 16) - 1;
 
@@ -36,10 +40,10 @@ pub enum Origin {
         train: PathBuf,
         /// Validation rows.
         validation: Option<PathBuf>,
-        /// Which columns become the input.
-        inputs: Inputs,
-        /// Which column is learned.
-        target: TargetSpec,
+        /// Which columns become inputs; at least one entry.
+        inputs: Vec<NamedInputs>,
+        /// Which columns are learned; at least one.
+        targets: Vec<TargetSpec>,
     },
     /// Rows made up by this program.
     Generated(Generator),
@@ -58,7 +62,17 @@ pub enum Generator {
     },
 }
 
-/// Which columns become the input, and how.
+/// Which columns become one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedInputs {
+    /// What the shards' column is called; else `x` for the only input, and the column's own name
+    /// where there are several.
+    pub name: Option<String>,
+    /// The columns.
+    pub inputs: Inputs,
+}
+
+/// Which columns become an input, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inputs {
     /// One column holds the whole input: raw bytes, JPEG or PNG images (also as Hugging Face's
@@ -72,21 +86,67 @@ pub enum Inputs {
         /// Elements are divided by this when a batch is gathered; 1 for none.
         normalize: f32,
     },
-    /// One scalar column per feature. Numbers are kept (a missing one becomes the training mean);
-    /// strings and booleans become one-hot, with missing as a category of its own and a category
-    /// that training did not see as all zeros.
-    Table {
-        /// The columns in order; else all but the target, `id` and `__index_level_0__`.
-        columns: Option<Vec<String>>,
-        /// Numbers have the training mean subtracted and are divided by the training standard
-        /// deviation (of the population).
-        standardise: bool,
+    /// One column of sequences of tokens: lists of whole numbers from 0, or one number a row.
+    Tokens {
+        /// The column.
+        column: String,
+        /// Steps of every example; else those of the longest training row.
+        length: Option<usize>,
+        /// Where sequences that are too short get zeros.
+        padding: Side,
+        /// Where sequences that are too long lose tokens.
+        truncating: Side,
     },
+    /// One column of lists of equal lengths: the places of ones in a vector.
+    OneHot {
+        /// The column.
+        column: String,
+        /// The vector's length.
+        width: u32,
+    },
+    /// One scalar column per feature.
+    Table(TableInputs),
+}
+
+/// Scalar columns that become one vector.
+///
+/// Numbers are kept (a missing one becomes the training mean), or fall into buckets; strings and
+/// booleans become one-hot, with missing as a category of its own and a category that training did
+/// not see as all zeros, or are hashed. Where every column is in buckets or hashed, the vector is
+/// kept as the places of its ones.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TableInputs {
+    /// The columns in order; else all but the targets, those of other inputs, `id` and
+    /// `__index_level_0__`.
+    pub columns: Option<Vec<String>>,
+    /// Numbers have the training mean subtracted and are divided by the training standard deviation
+    /// (of the population).
+    pub standardise: bool,
+    /// Columns of numbers whose values are categories.
+    pub categories: Vec<String>,
+    /// Numbers fall into one bucket more than there are bounds, ascending: below the first, from
+    /// the first on, and so forth. A missing number falls into the first.
+    pub bounds: Vec<f64>,
+    /// Categories are hashed into so many buckets: the first 8 bytes of blake3 of the text, as a
+    /// little-endian number, modulo these. A missing category is the empty text.
+    pub hash_buckets: Option<u32>,
+}
+
+/// One end of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The first steps.
+    Start,
+    /// The last steps.
+    End,
 }
 
 /// Which column is learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSpec {
+    /// What the shards' column is called; else `y` for the only target, and the column's own name
+    /// where there are several.
+    pub name: Option<String>,
     /// The column.
     pub column: String,
     /// What it holds.
@@ -126,8 +186,8 @@ impl DataSpec {
                 problems.push("validation_fraction", text);
             }
         }
-        if let Origin::Parquet { inputs, target, .. } = &self.origin {
-            inputs.check(target, &mut problems);
+        if let Origin::Parquet { inputs, targets, .. } = &self.origin {
+            check_columns(inputs, targets, &mut problems);
         }
         problems.or(())
     }
@@ -142,10 +202,64 @@ impl Origin {
     }
 }
 
+/// What the shards' columns of these inputs are called.
+pub(crate) fn input_names(inputs: &[NamedInputs]) -> Vec<String> {
+    let is_only = inputs.len() == 1;
+    let name = |of: &NamedInputs| match (&of.name, of.inputs.column()) {
+        (Some(name), _) => name.clone(),
+        (None, _) if is_only => "x".to_owned(),
+        (None, column) => column.unwrap_or_default().to_owned(),
+    };
+    inputs.iter().map(name).collect()
+}
+
+/// What the shards' columns of these targets are called.
+pub(crate) fn target_names(targets: &[TargetSpec]) -> Vec<String> {
+    let is_only = targets.len() == 1;
+    let name = |target: &TargetSpec| match &target.name {
+        Some(name) => name.clone(),
+        None if is_only => "y".to_owned(),
+        None => target.column.clone(),
+    };
+    targets.iter().map(name).collect()
+}
+
+/// Inputs and targets one by one, and all together.
+fn check_columns(inputs: &[NamedInputs], targets: &[TargetSpec], problems: &mut Problems) {
+    for (what, count) in [("input", inputs.len()), ("target", targets.len())] {
+        if !(1..=COLUMNS_MAX).contains(&count) {
+            problems.push(what, format!("there are {count}; give 1 to {COLUMNS_MAX}"));
+        }
+    }
+    for of in inputs {
+        of.inputs.check(targets, problems);
+    }
+    let mut taken = BTreeSet::from([ROW.to_owned()]);
+    for name in input_names(inputs).into_iter().chain(target_names(targets)) {
+        if name.is_empty() {
+            problems.push("input", "a table among several inputs needs a name; give it one");
+        } else if !taken.insert(name.clone()) {
+            let text = format!("`{name}` names two columns of the shards; give one another name");
+            problems.push("name", text);
+        }
+    }
+}
+
 impl Inputs {
-    fn check(&self, target: &TargetSpec, problems: &mut Problems) {
+    /// The column that it is, unless it is a table.
+    pub(crate) fn column(&self) -> Option<&str> {
         match self {
-            Self::Tensor { column, shape, normalize } => {
+            Self::Tensor { column, .. }
+            | Self::Tokens { column, .. }
+            | Self::OneHot { column, .. } => Some(column),
+            Self::Table(_) => None,
+        }
+    }
+
+    fn check(&self, targets: &[TargetSpec], problems: &mut Problems) {
+        let is_target = |column: &str| targets.iter().any(|target| target.column == column);
+        match self {
+            Self::Tensor { shape, normalize, .. } => {
                 if !(normalize.is_finite() && *normalize > 0.0) {
                     problems.push("normalize", format!("is {normalize}; give a positive number"));
                 }
@@ -154,27 +268,54 @@ impl Inputs {
                 {
                     problems.push("shape", shape_text(shape));
                 }
-                if *column == target.column {
-                    let text = format!("`{column}` is the target, too; name another column");
-                    problems.push("input column", text);
-                }
             }
-            Self::Table { columns: Some(columns), .. } => {
-                if columns.is_empty() {
-                    problems.push("columns", "is empty; name columns, or leave it out for all");
-                }
-                for (i, column) in columns.iter().enumerate() {
-                    if *column == target.column {
-                        let text = format!("`{column}` is the target; leave it out");
-                        problems.push("columns", text);
-                    }
-                    if columns[..i].contains(column) {
-                        problems.push("columns", format!("`{column}` is there twice"));
-                    }
-                }
+            Self::Tokens { length: Some(length), .. } if elements(&[*length]).is_none() => {
+                problems.push("length", format!("is {length}; give 1 to {ELEMENTS_MAX}"));
             }
-            Self::Table { columns: None, .. } => {}
+            Self::Tokens { .. } => {}
+            Self::OneHot { width, .. } => check_width("one_hot", *width, problems),
+            Self::Table(table) => table.check(&is_target, problems),
         }
+        if let Some(column) = self.column().filter(|column| is_target(column)) {
+            let text = format!("`{column}` is the target, too; name another column");
+            problems.push("input column", text);
+        }
+    }
+}
+
+impl TableInputs {
+    fn check(&self, is_target: &dyn Fn(&str) -> bool, problems: &mut Problems) {
+        let columns = self.columns.as_deref().unwrap_or_default();
+        if self.columns.is_some() && columns.is_empty() {
+            problems.push("columns", "is empty; name columns, or leave it out for all");
+        }
+        for (i, column) in columns.iter().enumerate() {
+            if is_target(column) {
+                problems.push("columns", format!("`{column}` is the target; leave it out"));
+            }
+            if columns[..i].contains(column) {
+                problems.push("columns", format!("`{column}` is there twice"));
+            }
+        }
+        for category in &self.categories {
+            if self.columns.is_some() && !columns.contains(category) {
+                let text = format!("`{category}` is none of the columns; add it to them");
+                problems.push("categories", text);
+            }
+        }
+        let ascends = self.bounds.is_sorted_by(|a, b| a < b);
+        if !ascends || self.bounds.iter().any(|bound| !bound.is_finite()) {
+            problems.push("bounds", "must be finite numbers in ascending order");
+        }
+        if let Some(buckets) = self.hash_buckets {
+            check_width("hash_buckets", buckets, problems);
+        }
+    }
+}
+
+fn check_width(place: &str, width: u32, problems: &mut Problems) {
+    if elements(&[width as usize]).is_none() {
+        problems.push(place, format!("is {width}; give 1 to {ELEMENTS_MAX}"));
     }
 }
 
@@ -193,6 +334,20 @@ pub(crate) fn shape_text(shape: &[usize]) -> String {
 mod tests {
     use super::*;
 
+    fn target(column: &str) -> TargetSpec {
+        TargetSpec { name: None, column: column.into(), kind: TargetKind::Auto }
+    }
+
+    fn found(inputs: Vec<(Option<&str>, Inputs)>, targets: &[TargetSpec]) -> String {
+        let inputs: Vec<_> = inputs
+            .into_iter()
+            .map(|(name, inputs)| NamedInputs { name: name.map(str::to_owned), inputs })
+            .collect();
+        let mut problems = Problems::new();
+        check_columns(&inputs, targets, &mut problems);
+        problems.to_string()
+    }
+
     #[test]
     fn everything_wrong_in_a_specification_is_said_at_once() {
         let spec = DataSpec {
@@ -200,12 +355,15 @@ mod tests {
             origin: Origin::Parquet {
                 train: "train.parquet".into(),
                 validation: Some("validation.parquet".into()),
-                inputs: Inputs::Tensor {
-                    column: "label".into(),
-                    shape: Some(vec![3, 0]),
-                    normalize: 0.0,
-                },
-                target: TargetSpec { column: "label".into(), kind: TargetKind::Auto },
+                inputs: vec![NamedInputs {
+                    name: None,
+                    inputs: Inputs::Tensor {
+                        column: "label".into(),
+                        shape: Some(vec![3, 0]),
+                        normalize: 0.0,
+                    },
+                }],
+                targets: vec![target("label")],
             },
             shards: 0,
             seed: 1,
@@ -225,17 +383,39 @@ mod tests {
     }
 
     #[test]
-    fn named_columns_are_distinct_and_not_the_target() {
-        let target = TargetSpec { column: "y".into(), kind: TargetKind::Auto };
-        let inputs = Inputs::Table {
+    fn columns_of_a_table_are_distinct_and_not_the_target() {
+        let inputs = Inputs::Table(TableInputs {
             columns: Some(vec!["a".into(), "y".into(), "a".into()]),
-            standardise: true,
-        };
-        let mut problems = Problems::new();
-        inputs.check(&target, &mut problems);
+            categories: vec!["b".into()],
+            bounds: vec![1.0, 1.0],
+            hash_buckets: Some(0),
+            ..TableInputs::default()
+        });
         assert_eq!(
-            problems.to_string(),
-            "columns: `y` is the target; leave it out\ncolumns: `a` is there twice"
+            found(vec![(None, inputs)], &[target("y")]),
+            "columns: `y` is the target; leave it out\n\
+             columns: `a` is there twice\n\
+             categories: `b` is none of the columns; add it to them\n\
+             bounds: must be finite numbers in ascending order\n\
+             hash_buckets: is 0; give 1 to 16777216"
+        );
+    }
+
+    #[test]
+    fn several_inputs_have_names_of_their_own() {
+        let one_hot = || Inputs::OneHot { column: "a".into(), width: 3 };
+        let table = || Inputs::Table(TableInputs::default());
+        let targets = [target("y"), target("z")];
+        assert_eq!(found(vec![(None, one_hot()), (Some("rest"), table())], &targets), "");
+        assert_eq!(
+            found(vec![(None, one_hot()), (Some("y"), one_hot()), (None, table())], &targets),
+            "input: a table among several inputs needs a name; give it one\n\
+             name: `y` names two columns of the shards; give one another name"
+        );
+        assert_eq!(found(vec![(Some("row"), one_hot())], &targets[..1]).lines().count(), 1);
+        assert_eq!(
+            found(Vec::new(), &[]),
+            "input: there are 0; give 1 to 7\ntarget: there are 0; give 1 to 7"
         );
     }
 }

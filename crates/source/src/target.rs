@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type};
-use arrowhop_types::{Dtype, Problems, Target};
+use arrowhop_types::{Dtype, Problems, Target, TargetColumn};
 
 use crate::numbers::{Numbers, cast_exactly, number_type};
 use crate::spec::{TargetKind, TargetSpec};
@@ -16,9 +16,11 @@ const CLASSES_MAX: usize = 1 << 16;
 /// Values per row are at most this many: 2¹⁶.
 const VALUES_MAX: usize = 1 << 16;
 
-/// How a target column becomes `y`.
+/// How a target column becomes a shard's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TargetEncoder {
+    /// The shards' column.
+    pub(crate) name: String,
     /// The column.
     pub(crate) column: String,
     /// What it becomes.
@@ -36,8 +38,8 @@ pub(crate) enum Labels {
 
 impl TargetEncoder {
     /// Finds out what a training file's column says.
-    pub(crate) fn resolve(table: &Table, spec: &TargetSpec) -> Result<Self, Problems> {
-        let column = spec.column.clone();
+    pub(crate) fn resolve(table: &Table, name: &str, spec: &TargetSpec) -> Result<Self, Problems> {
+        let (name, column) = (name.to_owned(), spec.column.clone());
         let field = table.field(&column)?;
         let wrong = |text: String| Problems::one(table.column_place(&column), text);
         let data_type = plain(field);
@@ -47,7 +49,8 @@ impl TargetEncoder {
                 if data_type.is_integer()
                     && let Some(names) = class_names(table, field).map_err(wrong)?
                 {
-                    return Ok(Self { column, target: Target::Classes(names), is_index: true });
+                    let target = Target::Classes(names);
+                    return Ok(Self { name, column, target, is_index: true });
                 }
                 Target::Classes(distinct(table, field)?)
             }
@@ -71,7 +74,12 @@ impl TargetEncoder {
                 )));
             }
         };
-        Ok(Self { column, target, is_index: false })
+        Ok(Self { name, column, target, is_index: false })
+    }
+
+    /// What it becomes, by the shards' name.
+    pub(crate) fn learned(&self) -> TargetColumn {
+        TargetColumn { name: self.name.clone(), target: self.target.clone() }
     }
 
     /// The labels of the first `rows` rows of a file, or every row that has none.
@@ -307,8 +315,8 @@ mod tests {
     }
 
     fn learn_as(mut spec: DataSpec, as_kind: TargetKind) -> DataSpec {
-        let Origin::Parquet { target, .. } = &mut spec.origin else { panic!("no files") };
-        target.kind = as_kind;
+        let Origin::Parquet { targets, .. } = &mut spec.origin else { panic!("no files") };
+        targets[0].kind = as_kind;
         spec
     }
 
@@ -316,7 +324,9 @@ mod tests {
     fn classes(y: impl Array + 'static) -> (Vec<String>, Vec<f32>) {
         let dir = tempfile::tempdir().unwrap();
         let prepared = prepare(&file_spec(&file(dir.path(), "t", y), tensor())).unwrap();
-        let Target::Classes(names) = prepared.data_set.target.clone() else { panic!("values") };
+        let Target::Classes(names) = prepared.data_set.targets[0].target.clone() else {
+            panic!("values")
+        };
         let mut rows = train_of(&prepared);
         rows.sort_by_key(|(row, ..)| *row);
         (names, rows.iter().map(|(_, _, y)| y[0]).collect())
@@ -347,7 +357,7 @@ mod tests {
         let good = write(dir.path(), "good", &[x(), y([1, 0, 1], r#"["no","yes","so"]"#)]);
         let prepared = prepare(&file_spec(&good, tensor())).unwrap();
         let names = ["no", "yes", "so"].map(str::to_owned).to_vec();
-        assert_eq!(prepared.data_set.target, Target::Classes(names));
+        assert_eq!(prepared.data_set.targets[0].target, Target::Classes(names));
 
         let bad = write(dir.path(), "bad", &[x(), y([1, 3, -1], r#"["no","yes","so"]"#)]);
         assert_eq!(
@@ -399,14 +409,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let floats = file(dir.path(), "floats", Float64Array::from(vec![1.5, -2.5]));
         let prepared = prepare(&file_spec(&floats, tensor())).unwrap();
-        assert_eq!(prepared.data_set.target, Target::Values(1));
+        assert_eq!(prepared.data_set.targets[0].target, Target::Values(1));
         let lists = ListArray::from_iter_primitive::<Float64Type, _, _>([
             Some(vec![Some(1.0), Some(2.0)]),
             Some(vec![Some(3.0), Some(4.0)]),
         ]);
         let lists = file(dir.path(), "lists", lists);
         let prepared = prepare(&file_spec(&lists, tensor())).unwrap();
-        assert_eq!(prepared.data_set.target, Target::Values(2));
+        assert_eq!(prepared.data_set.targets[0].target, Target::Values(2));
         for (row, _, y) in train_of(&prepared) {
             assert_eq!(y, if row == 0 { [1.0, 2.0] } else { [3.0, 4.0] });
         }
@@ -445,7 +455,7 @@ mod tests {
         );
         let numbers = file_spec(&file(dir.path(), "i", Int64Array::from(vec![3, 4])), tensor());
         let prepared = prepare(&learn_as(numbers, TargetKind::Values)).unwrap();
-        assert_eq!(prepared.data_set.target, Target::Values(1));
+        assert_eq!(prepared.data_set.targets[0].target, Target::Values(1));
     }
 
     #[test]
@@ -457,6 +467,6 @@ mod tests {
         let path = crate::fixtures::with_file_metadata(&path, "huggingface", features);
         let prepared = prepare(&file_spec(&path, tensor())).unwrap();
         let names = ["cat", "dog"].map(str::to_owned).to_vec();
-        assert_eq!(prepared.data_set.target, Target::Classes(names));
+        assert_eq!(prepared.data_set.targets[0].target, Target::Classes(names));
     }
 }

@@ -1,4 +1,4 @@
-//! One column that holds the whole input of a network: raw bytes, encoded images, or numbers in
+//! One column that holds a whole input of a network: raw bytes, encoded images, or numbers in
 //! lists. How a file stores it is found out file by file; type and shape are the training file's.
 
 use arrow::array::ArrayRef;
@@ -36,7 +36,7 @@ impl TensorEncoder {
         let (storage, dtype, stored) = inspect(table, column, row, declared.as_deref())?;
         let shape = declared.unwrap_or_else(|| stored.clone());
         check_shape(&storage, &shape, &stored).map_err(wrong)?;
-        Ok(Self { column: column.to_owned(), input: InputSpec { shape, dtype, normalize } })
+        Ok(Self { column: column.to_owned(), input: InputSpec::numbers(shape, dtype, normalize) })
     }
 
     /// How a file stores the column; whether it can become the same input is checked.
@@ -185,7 +185,7 @@ mod tests {
         let prepared = prepare(&file_spec(path, inputs)).unwrap();
         let mut rows = train_of(&prepared);
         rows.sort_by_key(|(row, ..)| *row);
-        (prepared.data_set.input, rows)
+        (prepared.data_set.inputs[0].clone(), rows)
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arrowhop_train::{
 use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{
     Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, Score, ShardId, Target,
+    TargetColumn,
 };
 use serde_json::{Value, json};
 
@@ -45,8 +46,8 @@ fn measure(workload: &Workload, batch_rows: u32) -> Result<(), Box<dyn std::erro
     let pixels = workload.input.iter().product::<usize>() * workload.rows;
     let inputs: Vec<u8> = (0_u8..=250).cycle().take(pixels).collect();
     let classes: Vec<i32> = (0..10).cycle().take(workload.rows).collect();
-    let rows =
-        Rows::new(&task, InputChunks::U8(vec![&inputs]), TargetChunks::Classes(vec![&classes]))?;
+    let x = vec![InputChunks::U8(vec![&inputs])];
+    let rows = Rows::new(&task, x, vec![TargetChunks::Classes(vec![&classes])])?;
     let mut keep_on = |_: u64, _: &Score| ControlFlow::Continue(());
     let mut state = initial_state(&task)?;
     for epoch in 0..2 {
@@ -81,10 +82,11 @@ fn task(workload: &Workload, batch_rows: u32) -> Result<Task, Problems> {
     let optimizer = Optimizer::new(Method::Sgd(sgd), Semantics::Current).at_rate(0.001);
     let loss = Loss::CATEGORICAL_CROSSENTROPY;
     let config = ModelConfig::new(workload.name, optimizer, loss, batch_rows);
-    let input = InputSpec { shape: workload.input.clone(), dtype: Dtype::U8, normalize: 255.0 };
+    let input = InputSpec::numbers(workload.input.clone(), Dtype::U8, 255.0);
     let target = Target::Classes((0..CLASSES).map(|class| class.to_string()).collect());
+    let target = TargetColumn::only(target);
     let network = NetworkSpec::parse(&keras_json.to_string())?;
-    Task::new(network, config, input, target, 1, ModelId(1), false)
+    Task::new(network, config, &[input], &[target], 1, ModelId(1), false)
 }
 
 fn mlp() -> Workload {

@@ -32,7 +32,7 @@ pub fn evaluate(
         let inputs = tensors(rows.inputs().batch(&indices), &inference.device);
         let outputs: Vec<_> = inference.network.forward(inputs).into_iter().map(floats).collect();
         let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
-        let mut batch = task.objective.score(&outputs, &[rows.targets(&indices)]);
+        let mut batch = task.objective.score(&outputs, &rows.targets(&indices));
         batch.penalise(inference.penalty);
         score.add(&batch);
         if control.batch_done(score.rows, &score).is_break() {
@@ -42,8 +42,8 @@ pub fn evaluate(
     Ok(score)
 }
 
-/// Gives `sink` the outputs of the rows, batch after batch in the rows' order: row-major, as many
-/// per row as the network has outputs; probabilities where it ends in a softmax.
+/// Gives `sink` the rows' outputs, batch after batch in the rows' order: for each of the network's
+/// outputs the elements of all rows, row-major; probabilities where it ends in a softmax.
 ///
 /// # Errors
 /// When the state is not the task's, or `sink` breaks.
@@ -51,7 +51,7 @@ pub fn predict(
     task: &Task,
     state: &[u8],
     inputs: &Inputs<'_>,
-    sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    sink: &mut dyn FnMut(&[Vec<f32>]) -> ControlFlow<()>,
 ) -> Result<(), TrainError> {
     let inference = Inference::start(task, state)?;
     let mut rows_done = 0;
@@ -59,7 +59,7 @@ pub fn predict(
         rows_done += indices.len() as u64;
         let outputs = inference.network.predict(tensors(inputs.batch(&indices), &inference.device));
         let outputs: Vec<_> = outputs.into_iter().map(floats).collect();
-        if sink(&outputs[0]).is_break() {
+        if sink(&outputs).is_break() {
             return Err(TrainError::Stopped { rows_done });
         }
     }

@@ -1,23 +1,28 @@
 //! A view of a shard's rows as they are cached, and the gathering of batches from it.
 //!
-//! Rows lie in chunks of equal numbers of rows, but for the last one, so that the row of an index
-//! is found by a division.
+//! Every column lies in chunks of equal numbers of rows, but for the last one, so that the row of an
+//! index is found by a division.
 
-use arrowhop_types::{Dtype, Problems, Target};
+use arrowhop_types::{Dtype, Encoding, InputSpec, Problems, Target, TargetColumn};
 
 use crate::learner::Column;
 use crate::task::Task;
 
-/// Chunks of inputs, row-major, as cached.
+/// Tokens are below this at most: f32 counts so far by ones.
+const TOKENS_MAX: u32 = 1 << 24;
+
+/// Chunks of one input column, row-major, as cached.
 #[derive(Debug, Clone)]
 pub enum InputChunks<'a> {
     /// Bytes.
     U8(Vec<&'a [u8]>),
+    /// Tokens, or places of ones.
+    I32(Vec<&'a [i32]>),
     /// Single-precision floats.
     F32(Vec<&'a [f32]>),
 }
 
-/// Chunks of targets, row-major, as cached.
+/// Chunks of one target column, row-major, as cached.
 #[derive(Debug, Clone)]
 pub enum TargetChunks<'a> {
     /// The index of each row's class.
@@ -29,25 +34,45 @@ pub enum TargetChunks<'a> {
 /// Rows without targets, checked against a task.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
-    chunks: InputChunks<'a>,
+    columns: Vec<InputColumn<'a>>,
     layout: Layout,
-    elements: usize,
-    normalize: f32,
 }
 
 /// Rows with targets, checked against a task.
 #[derive(Debug, Clone)]
 pub struct Rows<'a> {
     inputs: Inputs<'a>,
-    targets: TargetChunks<'a>,
-    width: usize,
+    /// Each with the elements of its rows.
+    targets: Vec<(TargetChunks<'a>, usize)>,
 }
 
-/// Targets of one batch.
+/// Targets of one output of one batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Targets {
     Classes(Vec<usize>),
     Values(Vec<f32>),
+}
+
+/// One input of a network.
+#[derive(Debug, Clone)]
+struct InputColumn<'a> {
+    chunks: InputChunks<'a>,
+    /// Of a row as it is cached.
+    elements: usize,
+    gathered: Gathered,
+}
+
+/// What becomes of a row in a batch.
+#[derive(Debug, Clone, Copy)]
+enum Gathered {
+    /// Its numbers, divided by this.
+    Numbers { normalize: f32 },
+    /// Its tokens.
+    Tokens,
+    /// The places of ones, for a network that takes them so.
+    Places,
+    /// The vector of this length with ones at those places.
+    Vector { width: usize },
 }
 
 /// Where rows lie.
@@ -59,22 +84,32 @@ struct Layout {
 }
 
 impl<'a> Inputs<'a> {
-    /// A view of these chunks.
+    /// A view of these columns, those of [`Task::inputs`] in their order.
     ///
     /// # Errors
-    /// When their type or their lengths are not the task's.
-    pub fn new(task: &Task, chunks: InputChunks<'a>) -> Result<Self, Problems> {
-        let elements = task.input.elements();
-        let (dtype, layout) = match &chunks {
-            InputChunks::U8(chunks) => (Dtype::U8, Layout::of(chunks, elements)),
-            InputChunks::F32(chunks) => (Dtype::F32, Layout::of(chunks, elements)),
-        };
-        if dtype != task.input.dtype {
-            let expected = task.input.dtype;
-            return Err(Problems::one("x", format!("must be {expected:?}, not {dtype:?}")));
+    /// Each column whose type or lengths are not the task's, or that holds a token or a place that
+    /// the network does not have.
+    pub fn new(task: &Task, columns: Vec<InputChunks<'a>>) -> Result<Self, Problems> {
+        assert_eq!(columns.len(), task.inputs.len(), "a task's rows have all of its inputs");
+        let mut problems = Problems::new();
+        let mut view: Vec<InputColumn<'a>> = Vec::new();
+        let mut layout = Layout { rows: 0, chunk_rows: 1 };
+        for (number, (chunks, spec)) in columns.into_iter().zip(&task.inputs).enumerate() {
+            let found = check_input(&chunks, task, number).and_then(|found| {
+                if number > 0 && found != layout {
+                    let first = &task.inputs[0].name;
+                    return Err(chunked_otherwise(&spec.name, found, first, layout));
+                }
+                Ok(found)
+            });
+            match found {
+                Ok(found) => layout = found,
+                Err(found) => problems.extend("", &found),
+            }
+            let gathered = Gathered::of(task, number);
+            view.push(InputColumn { chunks, elements: spec.elements(), gathered });
         }
-        let layout = layout.map_err(|text| Problems::one("x", text))?;
-        Ok(Self { chunks, layout, elements, normalize: task.input.normalize })
+        problems.or(Self { columns: view, layout })
     }
 
     /// How many rows there are.
@@ -85,69 +120,96 @@ impl<'a> Inputs<'a> {
 
     /// The inputs of these rows.
     pub(crate) fn batch(&self, indices: &[u32]) -> Vec<Column> {
-        let mut values = Vec::new();
-        self.gather(indices, &mut values);
-        vec![Column { values, elements: self.elements, is_one_hot: false }]
+        self.columns.iter().map(|column| column.gather(self.layout, indices)).collect()
     }
+}
 
-    /// Fills `batch` with these rows as floats, divided by the normalizing constant.
-    fn gather(&self, indices: &[u32], batch: &mut Vec<f32>) {
-        batch.clear();
-        batch.reserve(indices.len() * self.elements);
-        match &self.chunks {
-            InputChunks::U8(chunks) => {
-                for &index in indices {
-                    let row = self.layout.row(chunks, self.elements, index);
-                    batch.extend(row.iter().map(|&byte| f32::from(byte) / self.normalize));
-                }
-            }
-            InputChunks::F32(chunks) => {
-                for &index in indices {
-                    let row = self.layout.row(chunks, self.elements, index);
-                    #[expect(clippy::float_cmp, reason = "exactly 1 means no division")]
-                    if self.normalize == 1.0 {
-                        batch.extend_from_slice(row);
-                    } else {
-                        batch.extend(row.iter().map(|value| value / self.normalize));
-                    }
-                }
-            }
+impl Gathered {
+    fn of(task: &Task, input: usize) -> Self {
+        match task.inputs[input].encoding {
+            Encoding::Numbers { normalize } => Self::Numbers { normalize },
+            Encoding::Tokens { .. } => Self::Tokens,
+            Encoding::OneHot { .. } if task.network.takes_one_hot(input) => Self::Places,
+            Encoding::OneHot { width } => Self::Vector { width: width as usize },
         }
     }
 }
 
+impl InputColumn<'_> {
+    /// These rows as floats.
+    fn gather(&self, layout: Layout, indices: &[u32]) -> Column {
+        let elements = self.elements;
+        let mut values = Vec::with_capacity(indices.len() * elements);
+        match (&self.chunks, self.gathered) {
+            (InputChunks::U8(chunks), Gathered::Numbers { normalize }) => {
+                for &index in indices {
+                    let row = layout.row(chunks, elements, index);
+                    values.extend(row.iter().map(|&byte| f32::from(byte) / normalize));
+                }
+            }
+            (InputChunks::F32(chunks), Gathered::Numbers { normalize }) => {
+                for &index in indices {
+                    let row = layout.row(chunks, elements, index);
+                    #[expect(clippy::float_cmp, reason = "exactly 1 means no division")]
+                    if normalize == 1.0 {
+                        values.extend_from_slice(row);
+                    } else {
+                        values.extend(row.iter().map(|value| value / normalize));
+                    }
+                }
+            }
+            (InputChunks::I32(chunks), Gathered::Tokens | Gathered::Places) => {
+                #[expect(clippy::cast_precision_loss, reason = "they are below TOKENS_MAX")]
+                for &index in indices {
+                    let row = layout.row(chunks, elements, index);
+                    values.extend(row.iter().map(|&token| token as f32));
+                }
+            }
+            (InputChunks::I32(chunks), Gathered::Vector { width }) => {
+                values.resize(indices.len() * width, 0.0);
+                for (vector, &index) in values.chunks_exact_mut(width).zip(indices) {
+                    for &place in layout.row(chunks, elements, index) {
+                        vector[usize::try_from(place).expect("places were checked")] += 1.0;
+                    }
+                }
+                return Column { values, elements: width, is_one_hot: false };
+            }
+            _ => unreachable!("types were checked against encodings"),
+        }
+        let is_one_hot = matches!(self.gathered, Gathered::Places);
+        Column { values, elements, is_one_hot }
+    }
+}
+
 impl<'a> Rows<'a> {
-    /// A view of these chunks.
+    /// A view of these columns, those of [`Task::inputs`] and [`Task::targets`] in their order.
     ///
     /// # Errors
-    /// When their types or lengths are not the task's, or a class is not one of the target's.
+    /// As [`Inputs::new`], and each target whose type or lengths are not the task's, or with a class
+    /// that is not one of the target's.
     pub fn new(
         task: &Task,
-        inputs: InputChunks<'a>,
-        targets: TargetChunks<'a>,
+        inputs: Vec<InputChunks<'a>>,
+        targets: Vec<TargetChunks<'a>>,
     ) -> Result<Self, Problems> {
+        assert_eq!(targets.len(), task.targets.len(), "a task's rows have all of its targets");
         let inputs = Inputs::new(task, inputs)?;
-        let (layout, width) = match (&targets, &task.target) {
-            (TargetChunks::Classes(chunks), Target::Classes(names)) => {
-                check_classes(chunks, names.len())?;
-                (Layout::of(chunks, 1), 1)
+        let mut problems = Problems::new();
+        let mut view = Vec::new();
+        for (chunks, column) in targets.into_iter().zip(&task.targets) {
+            let found = check_target(&chunks, column).and_then(|(layout, width)| {
+                if layout != inputs.layout {
+                    let first = &task.inputs[0].name;
+                    return Err(chunked_otherwise(&column.name, layout, first, inputs.layout));
+                }
+                Ok(width)
+            });
+            match found {
+                Ok(width) => view.push((chunks, width)),
+                Err(found) => problems.extend("", &found),
             }
-            (TargetChunks::Values(chunks), Target::Values(width)) => {
-                (Layout::of(chunks, *width), *width)
-            }
-            (TargetChunks::Classes(_), Target::Values(_)) => {
-                return Err(Problems::one("y", "must be values, not classes"));
-            }
-            (TargetChunks::Values(_), Target::Classes(_)) => {
-                return Err(Problems::one("y", "must be classes, not values"));
-            }
-        };
-        let layout = layout.map_err(|text| Problems::one("y", text))?;
-        if layout != inputs.layout {
-            let text = format!("is chunked as {layout:?}, but x as {:?}", inputs.layout);
-            return Err(Problems::one("y", text));
         }
-        Ok(Self { inputs, targets, width })
+        problems.or(Self { inputs, targets: view })
     }
 
     /// How many rows there are.
@@ -160,10 +222,10 @@ impl<'a> Rows<'a> {
         &self.inputs
     }
 
-    /// The targets of these rows.
-    pub(crate) fn targets(&self, indices: &[u32]) -> Targets {
+    /// The targets of these rows, output by output.
+    pub(crate) fn targets(&self, indices: &[u32]) -> Vec<Targets> {
         let layout = self.inputs.layout;
-        match &self.targets {
+        let of = |(chunks, width): &(TargetChunks<'a>, usize)| match chunks {
             TargetChunks::Classes(chunks) => {
                 let class = |&index: &u32| {
                     let class = layout.row(chunks, 1, index)[0];
@@ -172,11 +234,101 @@ impl<'a> Rows<'a> {
                 Targets::Classes(indices.iter().map(class).collect())
             }
             TargetChunks::Values(chunks) => {
-                let rows = indices.iter().flat_map(|&i| layout.row(chunks, self.width, i));
+                let rows = indices.iter().flat_map(|&i| layout.row(chunks, *width, i));
                 Targets::Values(rows.copied().collect())
             }
+        };
+        self.targets.iter().map(of).collect()
+    }
+}
+
+/// The layout of an input's chunks; else what is wrong with them.
+fn check_input(chunks: &InputChunks<'_>, task: &Task, number: usize) -> Result<Layout, Problems> {
+    let spec = &task.inputs[number];
+    let elements = spec.elements();
+    let (dtype, layout) = match chunks {
+        InputChunks::U8(chunks) => (Dtype::U8, Layout::of(chunks, elements)),
+        InputChunks::I32(chunks) => (Dtype::I32, Layout::of(chunks, elements)),
+        InputChunks::F32(chunks) => (Dtype::F32, Layout::of(chunks, elements)),
+    };
+    if dtype != spec.dtype {
+        let text = format!("must be {:?}, not {dtype:?}", spec.dtype);
+        return Err(Problems::one(&spec.name, text));
+    }
+    if let InputChunks::I32(chunks) = chunks {
+        check_whole(chunks, spec, task, number)?;
+    }
+    layout.map_err(|text| Problems::one(&spec.name, text))
+}
+
+/// Tokens and places are what the network has.
+fn check_whole(
+    chunks: &[&[i32]],
+    spec: &InputSpec,
+    task: &Task,
+    number: usize,
+) -> Result<(), Problems> {
+    let (limit, whose) = match (spec.encoding, task.network.vocabulary(number)) {
+        (Encoding::OneHot { width }, _) => (width, "the vector's length".to_owned()),
+        (_, Some((layer, size))) => (size, format!("the input_dim of Embedding {layer:?}")),
+        (_, None) => (TOKENS_MAX, "the most that there is".to_owned()),
+    };
+    let elements = spec.elements();
+    match first_beyond(chunks, limit) {
+        None => Ok(()),
+        Some((at, value)) => {
+            let place = format!("{}, row {}", spec.name, at / elements);
+            Err(Problems::one(place, format!("{value} is not below {limit}, {whose}")))
         }
     }
+}
+
+/// The layout of a target's chunks and the elements of its rows; else what is wrong with them.
+fn check_target(
+    chunks: &TargetChunks<'_>,
+    column: &TargetColumn,
+) -> Result<(Layout, usize), Problems> {
+    let wrong = |text: String| Problems::one(&column.name, text);
+    let (layout, width) = match (chunks, &column.target) {
+        (TargetChunks::Classes(chunks), Target::Classes(names)) => {
+            let classes = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            if let Some((row, class)) = first_beyond(chunks, classes) {
+                let place = format!("{}, row {row}", column.name);
+                return Err(Problems::one(place, format!("class {class} is not below {classes}")));
+            }
+            (Layout::of(chunks, 1), 1)
+        }
+        (TargetChunks::Values(chunks), Target::Values(width)) => {
+            (Layout::of(chunks, *width), *width)
+        }
+        (TargetChunks::Classes(_), Target::Values(_)) => {
+            return Err(wrong("must be values, not classes".into()));
+        }
+        (TargetChunks::Values(_), Target::Classes(_)) => {
+            return Err(wrong("must be classes, not values".into()));
+        }
+    };
+    Ok((layout.map_err(wrong)?, width))
+}
+
+fn chunked_otherwise(name: &str, layout: Layout, other: &str, others: Layout) -> Problems {
+    Problems::one(name, format!("is chunked as {layout:?}, but {other} as {others:?}"))
+}
+
+/// The first element that is not from 0 below `limit`, by its place in all chunks.
+fn first_beyond(chunks: &[&[i32]], limit: u32) -> Option<(usize, i32)> {
+    let is_beyond = |value: i32| u32::try_from(value).map_or(true, |value| value >= limit);
+    let mut before = 0;
+    for chunk in chunks {
+        // Without a branch per element: whole chunks are right, as a rule.
+        let any = chunk.iter().fold(false, |any, &value| any | is_beyond(value));
+        if any {
+            let at = chunk.iter().position(|&value| is_beyond(value));
+            return at.map(|at| (before + at, chunk[at]));
+        }
+        before += chunk.len();
+    }
+    None
 }
 
 impl Layout {
@@ -214,29 +366,43 @@ impl Layout {
     }
 }
 
-fn check_classes(chunks: &[&[i32]], classes: usize) -> Result<(), Problems> {
-    let is_class = |class: i32| usize::try_from(class).is_ok_and(|class| class < classes);
-    let mut row = 0;
-    for chunk in chunks {
-        if let Some(i) = chunk.iter().position(|&class| !is_class(class)) {
-            let (place, class) = (format!("y, row {}", row + i), chunk[i]);
-            return Err(Problems::one(place, format!("class {class} is not below {classes}")));
-        }
-        row += chunk.len();
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::testing::{sgd, softmax_regression};
+    use crate::testing::{sgd, softmax_regression, task};
 
     fn bytes_task(normalize: f32) -> Task {
         let mut task = softmax_regression(sgd(0.1));
-        task.input.dtype = Dtype::U8;
-        task.input.normalize = normalize;
+        task.inputs = vec![InputSpec::numbers(vec![2], Dtype::U8, normalize)];
         task
+    }
+
+    /// Two indices of ones in a vector of five, for a network that takes them so, or not.
+    fn one_hot_task(activation_first: bool) -> Task {
+        let mut layers = vec![json!({"class_name": "Dense", "config": {"name": "out", "units": 2,
+            "activation": "softmax", "batch_input_shape": [null, 5]}})];
+        if activation_first {
+            layers.insert(
+                0,
+                json!({"class_name": "Activation", "config": {"name": "first",
+                "activation": "relu", "batch_input_shape": [null, 5]}}),
+            );
+        }
+        let mut task = task(&json!(layers), 5, 2, sgd(0.1), 2, 1);
+        task.inputs = vec![InputSpec {
+            name: "x".into(),
+            shape: vec![2],
+            dtype: Dtype::I32,
+            encoding: Encoding::OneHot { width: 5 },
+        }];
+        task
+    }
+
+    fn gathered(inputs: &Inputs<'_>, indices: &[u32]) -> (Vec<f32>, bool) {
+        let column = inputs.batch(indices).remove(0);
+        (column.values, column.is_one_hot)
     }
 
     #[test]
@@ -244,28 +410,44 @@ mod tests {
         let task = bytes_task(255.0);
         let x = InputChunks::U8(vec![&[0, 51, 102, 153], &[204, 255, 255, 0], &[51, 0]]);
         let y = TargetChunks::Classes(vec![&[0, 1], &[1, 0], &[1]]);
-        let rows = Rows::new(&task, x, y).unwrap();
+        let rows = Rows::new(&task, vec![x], vec![y]).unwrap();
         assert_eq!(rows.rows(), 5);
-        let mut batch = vec![9.0];
-        rows.inputs().gather(&[4, 0, 3], &mut batch);
+        let (batch, _) = gathered(rows.inputs(), &[4, 0, 3]);
         assert_eq!(batch, [0.2, 0.0, 0.0, 0.2, 1.0, 0.0]);
-        assert_eq!(rows.targets(&[4, 0, 3]), Targets::Classes(vec![1, 0, 0]));
+        assert_eq!(rows.targets(&[4, 0, 3]), [Targets::Classes(vec![1, 0, 0])]);
     }
 
     #[test]
     fn values_are_gathered_row_by_row() {
         let mut task = bytes_task(1.0);
-        task.target = Target::Values(2);
+        task.targets[0].target = Target::Values(2);
         let x = InputChunks::U8(vec![&[1, 2, 3, 4]]);
-        let rows = Rows::new(&task, x, TargetChunks::Values(vec![&[1.0, 2.0, 3.0, 4.0]])).unwrap();
-        assert_eq!(rows.targets(&[1, 0]), Targets::Values(vec![3.0, 4.0, 1.0, 2.0]));
+        let y = TargetChunks::Values(vec![&[1.0, 2.0, 3.0, 4.0]]);
+        let rows = Rows::new(&task, vec![x], vec![y]).unwrap();
+        assert_eq!(rows.targets(&[1, 0]), [Targets::Values(vec![3.0, 4.0, 1.0, 2.0])]);
+    }
+
+    #[test]
+    fn places_of_ones_are_written_out_only_for_networks_that_need_it() {
+        let x = || vec![InputChunks::I32(vec![&[4, 1], &[3, 3]])];
+        let places = Inputs::new(&one_hot_task(false), x()).unwrap();
+        assert_eq!(gathered(&places, &[1, 0]), (vec![3.0, 3.0, 4.0, 1.0], true));
+        let vectors = Inputs::new(&one_hot_task(true), x()).unwrap();
+        let expected = vec![0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+        assert_eq!(gathered(&vectors, &[1, 0]), (expected, false));
+        let refused =
+            Inputs::new(&one_hot_task(false), vec![InputChunks::I32(vec![&[4, 1, 0, 5]])]);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "x, row 1: 5 is not below 5, the vector's length"
+        );
     }
 
     #[test]
     fn chunks_that_do_not_fit_are_named() {
         let task = bytes_task(255.0);
         let two = || InputChunks::U8(vec![&[1, 2, 3, 4]]);
-        let refused = |x, y| Rows::new(&task, x, y).unwrap_err().to_string();
+        let refused = |x, y| Rows::new(&task, vec![x], vec![y]).unwrap_err().to_string();
         let classes = |chunks| TargetChunks::Classes(chunks);
         let table = [
             (InputChunks::F32(vec![]), classes(vec![]), "x: must be U8, not F32"),
@@ -290,8 +472,8 @@ mod tests {
     #[test]
     fn an_empty_shard_has_no_rows() {
         let task = bytes_task(1.0);
-        let rows =
-            Rows::new(&task, InputChunks::U8(vec![]), TargetChunks::Classes(vec![])).unwrap();
+        let (x, y) = (InputChunks::U8(vec![]), TargetChunks::Classes(vec![]));
+        let rows = Rows::new(&task, vec![x], vec![y]).unwrap();
         assert_eq!(rows.rows(), 0);
     }
 }

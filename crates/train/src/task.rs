@@ -1,7 +1,9 @@
 //! A model's task: everything about its training that stays the same from visit to visit.
 
 use arrowhop_network::{NetworkSpec, OutputSpec};
-use arrowhop_types::{Direction, InputSpec, ModelConfig, ModelId, Problems, RunSpec, Target};
+use arrowhop_types::{
+    Direction, Dtype, Encoding, InputSpec, ModelConfig, ModelId, Problems, RunSpec, TargetColumn,
+};
 
 use crate::objective::{Objective, OutputShape};
 
@@ -11,30 +13,45 @@ pub struct Task {
     pub(crate) network: NetworkSpec,
     pub(crate) config: ModelConfig,
     pub(crate) objective: Objective,
-    pub(crate) input: InputSpec,
-    pub(crate) target: Target,
+    /// As the network's inputs.
+    pub(crate) inputs: Vec<InputSpec>,
+    /// As the network's outputs.
+    pub(crate) targets: Vec<TargetColumn>,
     pub(crate) seed: u64,
     pub(crate) model: ModelId,
     pub(crate) reset_optimizer_each_visit: bool,
 }
 
 impl Task {
-    /// Checks that the network, the configuration and the data go together.
+    /// Checks that the network, the configuration and the data's columns go together, and finds
+    /// the network's among them.
     ///
     /// # Errors
     /// Everything that does not, under the name of the configuration's field.
     pub fn new(
         network: NetworkSpec,
         config: ModelConfig,
-        input: InputSpec,
-        target: Target,
+        inputs: &[InputSpec],
+        targets: &[TargetColumn],
         seed: u64,
         model: ModelId,
         reset_optimizer_each_visit: bool,
     ) -> Result<Self, Problems> {
-        let mut problems = network.check(&input, &target);
-        check_input(&input, &mut problems);
-        let objective = Objective::new(&config, &outputs(&network), &[&target], &mut problems);
+        let mut problems = Problems::new();
+        let bound = network.bind(inputs, targets);
+        let (inputs, targets) = match &bound {
+            Ok(bound) => (
+                bound.inputs.iter().map(|&column| inputs[column].clone()).collect(),
+                bound.targets.iter().map(|&column| targets[column].clone()).collect(),
+            ),
+            Err(found) => {
+                problems.extend("", found);
+                (inputs.to_vec(), targets.to_vec())
+            }
+        };
+        inputs.iter().for_each(|input| check_input(input, &mut problems));
+        let learned: Vec<_> = targets.iter().map(|column| &column.target).collect();
+        let objective = Objective::new(&config, &outputs(&network), &learned, &mut problems);
         if let Err(found) = config.optimizer.check() {
             problems.extend("optimizer.", &found);
         }
@@ -48,8 +65,8 @@ impl Task {
             network,
             config,
             objective,
-            input,
-            target,
+            inputs,
+            targets,
             seed,
             model,
             reset_optimizer_each_visit,
@@ -66,9 +83,9 @@ impl Task {
         config: &ModelConfig,
         network: NetworkSpec,
     ) -> Result<Self, Problems> {
-        let (input, target) = (spec.data.input.clone(), spec.data.target.clone());
+        let (inputs, targets) = (&spec.data.inputs, &spec.data.targets);
         let reset = spec.reset_optimizer_each_visit;
-        Self::new(network, config.clone(), input, target, spec.seed, model, reset)
+        Self::new(network, config.clone(), inputs, targets, spec.seed, model, reset)
     }
 
     /// The network that is trained.
@@ -83,16 +100,16 @@ impl Task {
         &self.config
     }
 
-    /// The network's input.
+    /// The columns of the network's inputs, in its order.
     #[must_use]
-    pub fn input(&self) -> &InputSpec {
-        &self.input
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
     }
 
-    /// What is learned.
+    /// The columns of the network's outputs, in its order.
     #[must_use]
-    pub fn target(&self) -> &Target {
-        &self.target
+    pub fn targets(&self) -> &[TargetColumn] {
+        &self.targets
     }
 
     /// The model.
@@ -137,9 +154,18 @@ fn check_sequences(network: &NetworkSpec, problems: &mut Problems) {
 }
 
 fn check_input(input: &InputSpec, problems: &mut Problems) {
-    if !(input.normalize.is_finite() && input.normalize > 0.0) {
-        let text = format!("must be a positive number, not {}", input.normalize);
-        problems.push("input.normalize", text);
+    let place = |what: &str| format!("{what} of {}", input.name);
+    match (input.encoding, input.dtype) {
+        (Encoding::Numbers { normalize }, Dtype::U8 | Dtype::F32) => {
+            if !(normalize.is_finite() && normalize > 0.0) {
+                let text = format!("must be a positive number, not {normalize}");
+                problems.push(place("normalize"), text);
+            }
+        }
+        (Encoding::Tokens { .. } | Encoding::OneHot { .. }, Dtype::I32) => {}
+        (encoding, dtype) => {
+            problems.push(place("encoding"), format!("{encoding:?} does not go with {dtype:?}"));
+        }
     }
 }
 
@@ -147,9 +173,9 @@ fn check_input(input: &InputSpec, problems: &mut Problems) {
 mod tests {
     use crate::testing::{adam, classifier};
     use arrowhop_types::optimizer::{Adam, Method};
-    use arrowhop_types::{Dtype, InputSpec, Loss, Optimizer, OutputConfig, Target};
+    use arrowhop_types::{Loss, Optimizer, OutputConfig, Target};
 
-    use super::Task;
+    use super::*;
 
     #[test]
     fn all_that_does_not_go_together_is_said_at_once() {
@@ -160,16 +186,16 @@ mod tests {
         config.outputs = vec![OutputConfig::new(Loss::SPARSE_CATEGORICAL_CROSSENTROPY)];
         config.batch_rows = 0;
         config.passes = 0;
-        let input = InputSpec { shape: vec![2, 2], dtype: Dtype::F32, normalize: 0.0 };
-        let target = Target::Values(2);
+        let inputs = [InputSpec::numbers(vec![2, 2], Dtype::F32, 0.0)];
+        let targets = [TargetColumn::only(Target::Values(2))];
         let network = right.network.clone();
         let problems =
-            Task::new(network, config, input, target, 1, right.model, false).unwrap_err();
+            Task::new(network, config, &inputs, &targets, 1, right.model, false).unwrap_err();
         let found: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
         let expected = [
             "input",
             "output",
-            "input.normalize",
+            "normalize of x",
             "loss",
             "optimizer.learning_rate",
             "optimizer.beta_1",
@@ -185,7 +211,7 @@ mod tests {
         let right = classifier(adam(0.1), 16, 1);
         let mut config = right.config.clone();
         config.outputs[0].loss = Loss::MeanSquaredError;
-        let Task { network, input, target, .. } = right;
-        assert!(Task::new(network, config, input, target, 1, right.model, false).is_ok());
+        let Task { network, inputs, targets, .. } = right;
+        assert!(Task::new(network, config, &inputs, &targets, 1, right.model, false).is_ok());
     }
 }

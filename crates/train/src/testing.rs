@@ -6,7 +6,7 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_types::optimizer::{Adam, Method, Semantics, Sgd};
 use arrowhop_types::stream::Stream;
 use arrowhop_types::{
-    Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Optimizer, Score, Target,
+    Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Optimizer, Score, Target, TargetColumn,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -35,7 +35,7 @@ impl Data {
 
     pub(crate) fn rows(&self, task: &Task) -> Rows<'_> {
         let inputs = InputChunks::F32(vec![&self.inputs]);
-        Rows::new(task, inputs, TargetChunks::Classes(vec![&self.classes])).unwrap()
+        Rows::new(task, vec![inputs], vec![TargetChunks::Classes(vec![&self.classes])]).unwrap()
     }
 }
 
@@ -85,8 +85,9 @@ pub(crate) fn task(
     let mut config =
         ModelConfig { passes, ..ModelConfig::new("test", optimizer, loss, batch_rows) };
     config.outputs[0].metrics = vec![Metric::Accuracy];
-    let input = InputSpec { shape: vec![inputs], dtype: Dtype::F32, normalize: 1.0 };
+    let input = InputSpec::numbers(vec![inputs], Dtype::F32, 1.0);
     let target = Target::Classes((0..classes).map(|class| format!("class {class}")).collect());
+    let target = TargetColumn::only(target);
     let network = NetworkSpec::parse(&keras_json.to_string()).unwrap();
-    Task::new(network, config, input, target, 7, ModelId(1), false).unwrap()
+    Task::new(network, config, &[input], &[target], 7, ModelId(1), false).unwrap()
 }

@@ -149,7 +149,7 @@ impl<'a> Trainer<'a> {
 
     /// One step; an infinite loss ends the visit.
     fn batch(&mut self, rows: &Rows<'_>, indices: &[u32]) -> Result<(), TrainError> {
-        let (inputs, targets) = (rows.inputs().batch(indices), [rows.targets(indices)]);
+        let (inputs, targets) = (rows.inputs().batch(indices), rows.targets(indices));
         let score = self.learner.learn(inputs, &targets, &mut self.masks, |_| {});
         self.last_loss = score.loss().unwrap_or_default();
         if !self.last_loss.is_finite() {
@@ -324,12 +324,8 @@ mod tests {
     fn one_step_of_softmax_regression_is_the_one_by_hand() {
         let task = softmax_regression(sgd(1.0));
         let inputs: Vec<f32> = vec![1.0, 2.0, 3.0, -1.0];
-        let rows = Rows::new(
-            &task,
-            crate::InputChunks::F32(vec![&inputs]),
-            TargetChunks::Classes(vec![&[0, 1]]),
-        )
-        .unwrap();
+        let x = || vec![crate::InputChunks::F32(vec![&inputs])];
+        let rows = Rows::new(&task, x(), vec![TargetChunks::Classes(vec![&[0, 1]])]).unwrap();
         let state = initial_state(&task).unwrap();
         let trained = train_visit(&task, &state, VISIT, &rows, &mut keep_on).unwrap();
         let weights = State::decode(&task, &trained.state).unwrap().weights;
@@ -339,9 +335,9 @@ mod tests {
         assert_eq!(trained.score.accuracy(), Some(0.5), "ties go to the first class");
 
         let mut probabilities = Vec::new();
-        let inputs = Inputs::new(&task, crate::InputChunks::F32(vec![&inputs])).unwrap();
-        predict(&task, &state, &inputs, &mut |batch| {
-            probabilities.extend_from_slice(batch);
+        let inputs = Inputs::new(&task, x()).unwrap();
+        predict(&task, &state, &inputs, &mut |outputs| {
+            probabilities.extend_from_slice(&outputs[0]);
             ControlFlow::Continue(())
         })
         .unwrap();

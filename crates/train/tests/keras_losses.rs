@@ -11,7 +11,7 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_train::{InputChunks, Rows, State, TargetChunks, Task, Visit, evaluate, train_visit};
 use arrowhop_types::optimizer::Semantics;
 use arrowhop_types::{
-    Dtype, InputSpec, Metric, ModelConfig, ModelId, Optimizer, Score, ShardId, Target,
+    Dtype, InputSpec, Metric, ModelConfig, ModelId, Optimizer, Score, ShardId, Target, TargetColumn,
 };
 use serde_json::{Value, json};
 
@@ -41,8 +41,9 @@ fn identity(config: ModelConfig, width: usize, target: Target) -> (Task, Vec<u8>
         "use_bias": false, "batch_input_shape": [null, width]}}]);
     let model = json!({"class_name": "Sequential", "config": {"layers": layers}});
     let network = NetworkSpec::parse(&model.to_string()).unwrap();
-    let input = InputSpec { shape: vec![width], dtype: Dtype::F32, normalize: 1.0 };
-    let task = Task::new(network, config, input, target, 0, ModelId(1), false).unwrap();
+    let input = InputSpec::numbers(vec![width], Dtype::F32, 1.0);
+    let target = TargetColumn::only(target);
+    let task = Task::new(network, config, &[input], &[target], 0, ModelId(1), false).unwrap();
     let mut state = State::initial(&task);
     let is_same = |i: usize| if i.is_multiple_of(width + 1) { 1.0 } else { 0.0 };
     state.weights = vec![(0..width * width).map(is_same).collect()];
@@ -61,7 +62,8 @@ fn config(loss: &str, metrics: &[&str]) -> ModelConfig {
 fn score(loss: &str, metrics: &[&str], width: usize, outputs: &[f32], targets: &[f32]) -> Score {
     let (task, state) = identity(config(loss, metrics), width, Target::Values(width));
     let (x, y) = (InputChunks::F32(vec![outputs]), TargetChunks::Values(vec![targets]));
-    evaluate(&task, &state, &Rows::new(&task, x, y).unwrap(), &mut keep_on).unwrap()
+    let rows = Rows::new(&task, vec![x], vec![y]).unwrap();
+    evaluate(&task, &state, &rows, &mut keep_on).unwrap()
 }
 
 fn class_target(width: usize) -> Target {
@@ -77,7 +79,7 @@ fn class_scores(
 ) -> (Score, Score) {
     let (task, state) = identity(config, width, class_target(width));
     let (x, y) = (InputChunks::F32(vec![outputs]), TargetChunks::Classes(vec![classes]));
-    let rows = Rows::new(&task, x, y).unwrap();
+    let rows = Rows::new(&task, vec![x], vec![y]).unwrap();
     let visit = Visit { epoch: 0, shard: ShardId(0) };
     let trained = train_visit(&task, &state, visit, &rows, &mut keep_on).unwrap();
     (trained.score, evaluate(&task, &state, &rows, &mut keep_on).unwrap())

@@ -15,7 +15,8 @@ use arrowhop_train::{
 };
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
-    Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Score, ShardId, Target,
+    Dtype, Encoding, InputSpec, Loss, Metric, ModelConfig, ModelId, Score, ShardId, Target,
+    TargetColumn,
 };
 use serde_json::Value;
 
@@ -56,10 +57,15 @@ fn keep_on(_: u64, _: &Score) -> ControlFlow<()> {
 
 fn task(spec: NetworkSpec, optimizer: Optimizer, loss: Loss, target: Target, rows: u32) -> Task {
     let shape = spec.inputs().swap_remove(0).shape;
-    let input = InputSpec { shape, dtype: Dtype::F32, normalize: 1.0 };
+    let mut input = InputSpec::numbers(shape, Dtype::F32, 1.0);
+    if let Some((_, vocabulary)) = spec.vocabulary(0) {
+        input.dtype = Dtype::I32;
+        input.encoding = Encoding::Tokens { vocabulary };
+    }
+    let target = TargetColumn::only(target);
     let mut config = ModelConfig::new("trace", optimizer, loss, rows);
     config.outputs[0].metrics = vec![Metric::Accuracy];
-    Task::new(spec, config, input, target, 0, ModelId(1), false).unwrap()
+    Task::new(spec, config, &[input], &[target], 0, ModelId(1), false).unwrap()
 }
 
 /// Class indices of one-hot rows.
@@ -109,7 +115,13 @@ fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
     } else {
         TargetChunks::Values(vec![&y])
     };
-    let rows = Rows::new(&task, InputChunks::F32(vec![&inputs]), targets).unwrap();
+    let tokens: Vec<i32> =
+        inputs.iter().map(|token| token.to_string().parse().unwrap_or(0)).collect();
+    let x = || match task.inputs()[0].dtype {
+        Dtype::I32 => vec![InputChunks::I32(vec![&tokens])],
+        _ => vec![InputChunks::F32(vec![&inputs])],
+    };
+    let rows = Rows::new(&task, x(), vec![targets]).unwrap();
 
     let mut weights = arrays(&trace["initial_weights"]);
     let mut state = state_with(&task, weights.clone());
@@ -142,9 +154,9 @@ fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
         assert_near(&format!("{name}: {weight}"), found, expected, 1e-4);
     }
     let mut predicted = Vec::new();
-    let inputs = Inputs::new(&task, InputChunks::F32(vec![&inputs])).unwrap();
-    predict(&task, &state, &inputs, &mut |batch| {
-        predicted.extend_from_slice(batch);
+    let inputs = Inputs::new(&task, x()).unwrap();
+    predict(&task, &state, &inputs, &mut |outputs| {
+        predicted.extend_from_slice(&outputs[0]);
         ControlFlow::Continue(())
     })
     .unwrap();
@@ -217,9 +229,9 @@ fn fit_evaluate_and_predict_are_keras_s() {
     let expected = floats(&fit["evaluate_all_150_rows_batch32"]);
     assert_near("evaluate", &loss_and_accuracy(&score), &expected, 1e-6);
     let mut predicted = Vec::new();
-    let first = Inputs::new(&task, InputChunks::F32(vec![&inputs[..20]])).unwrap();
-    predict(&task, &state, &first, &mut |batch| {
-        predicted.extend_from_slice(batch);
+    let first = Inputs::new(&task, vec![InputChunks::F32(vec![&inputs[..20]])]).unwrap();
+    predict(&task, &state, &first, &mut |outputs| {
+        predicted.extend_from_slice(&outputs[0]);
         ControlFlow::Continue(())
     })
     .unwrap();
@@ -228,7 +240,7 @@ fn fit_evaluate_and_predict_are_keras_s() {
 
 fn rows<'a>(task: &Task, inputs: &'a [f32], labels: &'a [i32]) -> Rows<'a> {
     let targets = TargetChunks::Classes(vec![labels]);
-    Rows::new(task, InputChunks::F32(vec![inputs]), targets).unwrap()
+    Rows::new(task, vec![InputChunks::F32(vec![inputs])], vec![targets]).unwrap()
 }
 
 fn loss_and_accuracy(score: &Score) -> [f32; 2] {

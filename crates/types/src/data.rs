@@ -1,23 +1,29 @@
 //! What a prepared data set is: the contract between the source that makes shards, the segments
 //! that keep them and the trainers that read them.
 //!
-//! A shard is an ordered list of Arrow record batches with exactly three columns:
+//! A shard is an ordered list of Arrow record batches with these columns, in this order:
 //!
 //! | column | type | meaning |
 //! |---|---|---|
 //! | `row` | `UInt64` | the row's number in the source, from 0 |
-//! | `x` | `FixedSizeList<UInt8 or Float32>[n]`, not null | the input, row-major, `n` the product of its shape; extension `arrow.fixed_shape_tensor` |
-//! | `y` | `Int32`, not null, or `FixedSizeList<Float32>[k]`, not null | the class's index, or `k` values |
+//! | one for each input, by its name | `FixedSizeList<UInt8, Int32 or Float32>[n]`, not null | row-major, `n` the product of its shape; extension `arrow.fixed_shape_tensor` |
+//! | one for each target, by its name | `Int32`, not null, or `FixedSizeList<Float32>[k]`, not null | the class's index, or `k` values |
 //!
-//! Every batch of a shard but the last has the same number of rows.
+//! A single input without a name of its own is `x`, a single target `y`. Every batch of a shard but
+//! the last has the same number of rows.
 
 use crate::{DataSetId, Digest, ShardId};
+
+/// The column with the rows' numbers, in every shard.
+pub const ROW: &str = "row";
 
 /// The type of an input's elements as it is cached and served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// Unsigned bytes; become f32 only when a batch is gathered.
     U8,
+    /// Whole numbers from 0: tokens, or indices of ones.
+    I32,
     /// Single-precision floats.
     F32,
 }
@@ -28,27 +34,89 @@ impl Dtype {
     pub fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
-            Self::F32 => 4,
+            Self::I32 | Self::F32 => 4,
         }
     }
 }
 
-/// The input of a network.
+/// What an input's elements mean to a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Encoding {
+    /// Themselves, divided by this when a batch is gathered (MADlib's normalizing constant); 1 for
+    /// none. Bytes or floats.
+    Numbers {
+        /// Finite, above 0.
+        normalize: f32,
+    },
+    /// Members of a vocabulary, by number: what an Embedding takes.
+    Tokens {
+        /// Every element is below this.
+        vocabulary: u32,
+    },
+    /// The places of ones in a vector of zeros, which is not written out.
+    OneHot {
+        /// The vector's length; every element is below it.
+        width: u32,
+    },
+}
+
+/// One input of the networks: a column of tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputSpec {
-    /// Without the batch dimension; channels last for images. Never empty, never zero.
+    /// The shards' column; also the name by which networks with several inputs take it.
+    pub name: String,
+    /// Of a cached example, without the batch dimension; channels last for images. Never empty,
+    /// never zero.
     pub shape: Vec<usize>,
     /// How elements are cached.
     pub dtype: Dtype,
-    /// Elements are divided by this when a batch is gathered (MADlib's normalizing constant); 1 for none.
-    pub normalize: f32,
+    /// What they mean.
+    pub encoding: Encoding,
 }
 
 impl InputSpec {
-    /// Elements of one example.
+    /// Numbers to be divided by a constant, 1 for none, as the only input.
+    #[must_use]
+    pub fn numbers(shape: Vec<usize>, dtype: Dtype, normalize: f32) -> Self {
+        Self { name: "x".to_owned(), shape, dtype, encoding: Encoding::Numbers { normalize } }
+    }
+
+    /// Cached elements of one example.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Cached bytes of one example.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.bytes()
+    }
+
+    /// The shape that a network's input must have.
+    #[must_use]
+    pub fn network_shape(&self) -> Vec<usize> {
+        match self.encoding {
+            Encoding::OneHot { width } => vec![width as usize],
+            Encoding::Numbers { .. } | Encoding::Tokens { .. } => self.shape.clone(),
+        }
+    }
+}
+
+/// One target: a column of what is to be learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetColumn {
+    /// The shards' column; also the name by which networks with several outputs learn it.
+    pub name: String,
+    /// What it holds.
+    pub target: Target,
+}
+
+impl TargetColumn {
+    /// The only target.
+    #[must_use]
+    pub fn only(target: Target) -> Self {
+        Self { name: "y".to_owned(), target }
     }
 }
 
@@ -112,15 +180,15 @@ pub struct DataSet {
     pub id: DataSetId,
     /// The name given in the experiment.
     pub name: String,
-    /// The networks' input.
-    pub input: InputSpec,
-    /// The networks' target.
-    pub target: Target,
+    /// What networks take; at least one.
+    pub inputs: Vec<InputSpec>,
+    /// What they learn; at least one.
+    pub targets: Vec<TargetColumn>,
     /// One entry per shard, by number.
     pub shards: Vec<ShardInfo>,
     /// Sum over the source's rows of their digests, modulo 2²⁵⁶: equal for equal rows in any order.
     pub rows_digest: Digest,
-    /// How raw rows become `x` and `y`, in `arrowhop-source`'s own versioned JSON: kept with the
+    /// How raw rows become inputs and targets, in `arrowhop-source`'s own versioned JSON: kept with the
     /// models so that new rows are prepared alike.
     pub preparation: String,
 }

@@ -16,7 +16,7 @@ pub mod stream;
 mod term;
 mod time;
 
-pub use data::{DataSet, Dtype, InputSpec, Part, ShardInfo, Target};
+pub use data::{DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, Target, TargetColumn};
 pub use error::{Classify, ErrorClass, Problem, Problems};
 pub use id::{
     DataSetId, Digest, InvalidDigest, ModelId, RunId, SegmentId, ShardId, SlotId, Version, VisitId,

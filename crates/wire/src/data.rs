@@ -1,6 +1,6 @@
 //! A data set's description, there and back.
 
-use arrowhop_types::{DataSet, Dtype, InputSpec, ShardInfo, Target};
+use arrowhop_types::{DataSet, Dtype, Encoding, InputSpec, ShardInfo, Target, TargetColumn};
 
 use crate::WireError;
 use crate::control as proto;
@@ -11,14 +11,8 @@ impl From<DataSet> for proto::DataSet {
         Self {
             id: data.id.0.0.to_vec(),
             name: data.name,
-            shape: data.input.shape.iter().map(|&extent| extent as u64).collect(),
-            dtype: match data.input.dtype {
-                Dtype::U8 => proto::Dtype::U8,
-                Dtype::F32 => proto::Dtype::F32,
-            }
-            .into(),
-            normalize: data.input.normalize,
-            target: Some(data.target.into()),
+            inputs: data.inputs.into_iter().map(Into::into).collect(),
+            targets: data.targets.into_iter().map(Into::into).collect(),
             shards: data.shards.into_iter().map(Into::into).collect(),
             rows_digest: data.rows_digest.0.to_vec(),
             preparation: data.preparation,
@@ -30,24 +24,11 @@ impl TryFrom<proto::DataSet> for DataSet {
     type Error = WireError;
 
     fn try_from(data: proto::DataSet) -> Result<Self, WireError> {
-        let shape: Result<_, _> =
-            data.shape.iter().map(|&extent| size(extent, "data.shape")).collect();
         Ok(Self {
             id: data_set_id(&data.id)?,
             name: data.name,
-            input: InputSpec {
-                shape: shape?,
-                dtype: match proto::Dtype::try_from(data.dtype) {
-                    Ok(proto::Dtype::U8) => Dtype::U8,
-                    Ok(proto::Dtype::F32) => Dtype::F32,
-                    _ => {
-                        let value = data.dtype.to_string();
-                        return Err(WireError::Unknown { field: "data.dtype", value });
-                    }
-                },
-                normalize: data.normalize,
-            },
-            target: present(data.target, "data.target")?.try_into()?,
+            inputs: data.inputs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            targets: data.targets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             shards: data.shards.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             rows_digest: digest(&data.rows_digest, "data.rows_digest")?,
             preparation: data.preparation,
@@ -55,11 +36,61 @@ impl TryFrom<proto::DataSet> for DataSet {
     }
 }
 
-impl From<Target> for proto::Target {
-    fn from(target: Target) -> Self {
+impl From<InputSpec> for proto::Input {
+    fn from(input: InputSpec) -> Self {
+        use proto::input;
+        Self {
+            name: input.name,
+            shape: input.shape.iter().map(|&extent| extent as u64).collect(),
+            dtype: match input.dtype {
+                Dtype::U8 => proto::Dtype::U8,
+                Dtype::I32 => proto::Dtype::I32,
+                Dtype::F32 => proto::Dtype::F32,
+            }
+            .into(),
+            encoding: Some(match input.encoding {
+                Encoding::Numbers { normalize } => input::Encoding::Normalize(normalize),
+                Encoding::Tokens { vocabulary } => input::Encoding::Vocabulary(vocabulary),
+                Encoding::OneHot { width } => input::Encoding::Width(width),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::Input> for InputSpec {
+    type Error = WireError;
+
+    fn try_from(input: proto::Input) -> Result<Self, WireError> {
+        use proto::input;
+        let shape: Result<_, _> =
+            input.shape.iter().map(|&extent| size(extent, "data.inputs.shape")).collect();
+        Ok(Self {
+            name: input.name,
+            shape: shape?,
+            dtype: match proto::Dtype::try_from(input.dtype) {
+                Ok(proto::Dtype::U8) => Dtype::U8,
+                Ok(proto::Dtype::I32) => Dtype::I32,
+                Ok(proto::Dtype::F32) => Dtype::F32,
+                _ => {
+                    let value = input.dtype.to_string();
+                    return Err(WireError::Unknown { field: "data.inputs.dtype", value });
+                }
+            },
+            encoding: match present(input.encoding, "data.inputs.encoding")? {
+                input::Encoding::Normalize(normalize) => Encoding::Numbers { normalize },
+                input::Encoding::Vocabulary(vocabulary) => Encoding::Tokens { vocabulary },
+                input::Encoding::Width(width) => Encoding::OneHot { width },
+            },
+        })
+    }
+}
+
+impl From<TargetColumn> for proto::Target {
+    fn from(column: TargetColumn) -> Self {
         use proto::target::Kind;
         Self {
-            kind: Some(match target {
+            name: column.name,
+            kind: Some(match column.target {
                 Target::Classes(names) => Kind::Classes(proto::ClassNames { names }),
                 Target::Values(width) => Kind::Values(width as u64),
             }),
@@ -67,14 +98,17 @@ impl From<Target> for proto::Target {
     }
 }
 
-impl TryFrom<proto::Target> for Target {
+impl TryFrom<proto::Target> for TargetColumn {
     type Error = WireError;
 
     fn try_from(target: proto::Target) -> Result<Self, WireError> {
         use proto::target::Kind;
-        Ok(match present(target.kind, "data.target.kind")? {
-            Kind::Classes(classes) => Self::Classes(classes.names),
-            Kind::Values(width) => Self::Values(size(width, "data.target.values")?),
+        Ok(Self {
+            name: target.name,
+            target: match present(target.kind, "data.targets.kind")? {
+                Kind::Classes(classes) => Target::Classes(classes.names),
+                Kind::Values(width) => Target::Values(size(width, "data.targets.values")?),
+            },
         })
     }
 }

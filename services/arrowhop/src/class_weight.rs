@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, Int32Array};
 use arrowhop_source::Prepared;
-use arrowhop_types::{Problems, Target};
+use arrowhop_types::{Problems, Target, TargetColumn};
 
 use crate::experiment::ClassWeight;
 
@@ -15,11 +15,16 @@ pub(crate) fn class_weights(
     wanted: &ClassWeight,
     prepared: &Prepared,
 ) -> Result<Vec<f64>, Problems> {
-    let Target::Classes(names) = &prepared.data_set.target else {
-        return Err(Problems::one(PLACE, "needs classes, but the target is numbers; leave it out"));
+    let (column, names) = match prepared.data_set.targets.as_slice() {
+        [TargetColumn { name, target: Target::Classes(names) }] => (name, names),
+        [_] => {
+            let text = "needs classes, but the target is numbers; leave it out";
+            return Err(Problems::one(PLACE, text));
+        }
+        _ => return Err(Problems::one(PLACE, "needs a single target; leave it out")),
     };
     match wanted {
-        ClassWeight::Balanced => balanced(names, &counts(prepared, names.len())),
+        ClassWeight::Balanced => balanced(names, &counts(prepared, column, names.len())),
         ClassWeight::ByName(weights) => by_name(names, weights),
     }
 }
@@ -46,10 +51,10 @@ fn balanced(names: &[String], counts: &[u64]) -> Result<Vec<f64>, Problems> {
 }
 
 /// Training rows of each class.
-fn counts(prepared: &Prepared, classes: usize) -> Vec<u64> {
+fn counts(prepared: &Prepared, column: &str, classes: usize) -> Vec<u64> {
     let mut counts = vec![0; classes];
     for batch in prepared.shards.iter().flat_map(|shard| &shard.train) {
-        let column = batch.column_by_name("y").map(|column| column.as_any().downcast_ref());
+        let column = batch.column_by_name(column).map(|column| column.as_any().downcast_ref());
         let indices: &Int32Array = column.flatten().expect("a prepared class is its index");
         for &class in indices.values() {
             counts[usize::try_from(class).expect("an index is not negative")] += 1;

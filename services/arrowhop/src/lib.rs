@@ -11,6 +11,7 @@ mod freeze;
 mod initial;
 mod load;
 mod networks;
+mod outputs;
 mod progress;
 mod report;
 mod specify;

@@ -6,7 +6,7 @@ use arrowhop_catalog::RunSummary;
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
     Direction, EpochRecord, LOSS, ModelConfig, ModelRecord, ModelStatus, Part, RunRecord,
-    RunStatus, Target,
+    RunStatus, Target, TargetColumn,
 };
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
@@ -156,13 +156,19 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
             "validation_rows": spec.data.rows(Part::Validation),
             "shards": spec.data.shards.len(),
             "rows_digest": spec.data.rows_digest.to_string(),
-            "classes": match &spec.data.target {
-                Target::Classes(names) => Some(names),
-                Target::Values(_) => None,
-            },
+            "inputs": spec.data.inputs.iter().map(|input| &input.name).collect::<Vec<_>>(),
+            "targets": spec.data.targets.iter().map(target_json).collect::<Vec<_>>(),
         },
         "models": models.collect::<Vec<_>>(),
     })
+}
+
+fn target_json(TargetColumn { name, target }: &TargetColumn) -> Value {
+    let classes = match target {
+        Target::Classes(names) => Some(names),
+        Target::Values(_) => None,
+    };
+    json!({ "name": name, "width": target.width(), "classes": classes })
 }
 
 /// Everything that any model measured: training rows before validation rows, the loss first.

@@ -1,7 +1,7 @@
 //! From an experiment and its prepared data to a run's specification, with everything that is wrong
 //! with them together found before anything is trained.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use arrowhop_schedule::{Layout, Options, plan};
@@ -10,38 +10,59 @@ use arrowhop_source::Prepared;
 use arrowhop_train::{Footprint, Task};
 use arrowhop_types::{
     DataSet, Direction, LOSS, Metric, ModelConfig, Objective, Part, Problems, RunSpec, SegmentId,
-    SlotId, Target, VisitOrder,
+    SlotId, VisitOrder,
 };
 use bytesize::ByteSize;
 
 use crate::class_weight::class_weights;
 use crate::experiment::{Experiment, Method, Search, Wanted};
 use crate::networks::Network;
+use crate::outputs::{self, OutputTargets};
 
-/// The configurations of a search, each with what it is measured by and what its classes count.
-fn configs(search: &Search, seed: u64, prepared: &Prepared) -> Result<Vec<ModelConfig>, Problems> {
-    let mut configs = match search.method {
-        Method::Grid => Grid::new(&search.space)?.ask_all(),
+/// The configurations of a search, each with what its outputs are held to and its classes count;
+/// none of a network that does not suit the data.
+fn configs(
+    search: &Search,
+    seed: u64,
+    networks: &[Network],
+    prepared: &Prepared,
+    problems: &mut Problems,
+) -> Vec<ModelConfig> {
+    let asked = match search.method {
+        Method::Grid => Grid::new(&search.space).map(|mut grid| grid.ask_all()),
         Method::Random => {
             let count = search.configs.unwrap_or_default() as usize;
-            Random::new(&search.space, count, seed)?.ask_all()
+            Random::new(&search.space, count, seed).map(|mut random| random.ask_all())
         }
     };
+    let mut configs = asked.unwrap_or_else(|found| {
+        problems.extend("search: ", &found);
+        Vec::new()
+    });
     if let Some(most) = search.configs_max {
         configs.truncate(most as usize);
     }
-    let metrics = match (&search.metrics, &prepared.data_set.target) {
-        (Some(metrics), _) => metrics.clone(),
-        (None, Target::Classes(_)) => vec![Metric::Accuracy],
-        (None, Target::Values(_)) => Vec::new(),
-    };
     let wanted = search.class_weight.as_ref();
-    let weights = wanted.map_or(Ok(Vec::new()), |wanted| class_weights(wanted, prepared))?;
-    for config in &mut configs {
-        config.class_weights.clone_from(&weights);
-        config.outputs.iter_mut().for_each(|output| output.metrics.clone_from(&metrics));
+    let weights = wanted.map_or(Ok(Vec::new()), |wanted| class_weights(wanted, prepared));
+    let weights = weights.unwrap_or_else(|found| {
+        problems.extend("", &found);
+        Vec::new()
+    });
+    problems.extend("", &outputs::check_names(search, networks, &prepared.data_set.targets));
+    let mut held_to = BTreeMap::new();
+    for Network { architecture, spec, .. } in networks {
+        match OutputTargets::of(spec, &prepared.data_set) {
+            Ok(targets) => drop(held_to.insert(architecture.name.as_str(), targets)),
+            Err(found) => problems.extend(&format!("{}: ", architecture.name), &found),
+        }
     }
-    Ok(configs)
+    configs.retain_mut(|config| {
+        let Some(targets) = held_to.get(config.architecture.as_str()) else { return false };
+        config.class_weights.clone_from(&weights);
+        config.outputs = targets.hold(&config.outputs[0], search);
+        true
+    });
+    configs
 }
 
 /// The run that an experiment asks for. Each model may take `slot_memory` bytes.
@@ -52,13 +73,7 @@ pub(crate) fn specify(
     slot_memory: u64,
 ) -> Result<RunSpec, Problems> {
     let mut problems = Problems::new();
-    let configs = match configs(&experiment.search, experiment.seed, prepared) {
-        Ok(configs) => configs,
-        Err(found) => {
-            problems.extend("search: ", &found);
-            Vec::new()
-        }
-    };
+    let configs = configs(&experiment.search, experiment.seed, networks, prepared, &mut problems);
     let mut spec = RunSpec {
         name: experiment.name,
         seed: experiment.seed,
@@ -133,7 +148,7 @@ fn objective(
     Objective { part, metric, direction: direction.unwrap_or(natural) }
 }
 
-/// Every network against the data, and every model against its memory. What is wrong with several
+/// Every model against the data, and against its memory. What is wrong with several
 /// models of a network alike is said once. Gives what each right model measures.
 fn check_models(
     spec: &RunSpec,
@@ -141,20 +156,10 @@ fn check_models(
     slot_memory: u64,
     problems: &mut Problems,
 ) -> Vec<Measured> {
-    let mut refused = Vec::new();
-    for network in networks {
-        let found = network.spec.check(&spec.data.input, &spec.data.target);
-        if !found.is_empty() {
-            problems.extend(&format!("{}: ", network.architecture.name), &found);
-            refused.push(&network.architecture.name);
-        }
-    }
     let (mut said, mut measured) = (BTreeSet::new(), Vec::new());
     for (model, config) in spec.models() {
         let network = networks.iter().find(|n| n.architecture.name == config.architecture);
-        let Some(network) = network.filter(|_| !refused.contains(&&config.architecture)) else {
-            continue;
-        };
+        let Some(network) = network else { continue };
         let task = Task::of_run(spec, model, config, network.spec.clone());
         let place = format!("model {model} ({}, {})", config.architecture, config.optimizer.name());
         match task {

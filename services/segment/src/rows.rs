@@ -6,7 +6,7 @@ use arrow::array::{Array, FixedSizeListArray, Float32Array, Int32Array, UInt8Arr
 use arrow::record_batch::RecordBatch;
 use arrowhop_flight::CachedShard;
 use arrowhop_train::{InputChunks, Inputs, Rows, TargetChunks, Task};
-use arrowhop_types::{Dtype, Problems, Target};
+use arrowhop_types::{Dtype, Problems, Target, TargetColumn};
 
 /// One shard's parts, as a run uses them. Holding it keeps them in memory.
 #[derive(Clone)]
@@ -25,18 +25,18 @@ pub fn rows<'a>(
     batches: impl IntoIterator<Item = &'a RecordBatch>,
 ) -> Result<Rows<'a>, Problems> {
     let batches: Vec<&RecordBatch> = batches.into_iter().collect();
-    let targets = match task.target() {
+    let targets = task.targets().iter().map(|TargetColumn { name, target }| match target {
         Target::Classes(_) => {
-            let classes = batches.iter().map(|batch| {
-                let y = column::<Int32Array>(batch, "y")?;
-                Ok::<&[i32], Problems>(y.values())
-            });
-            TargetChunks::Classes(classes.collect::<Result<_, _>>()?)
+            let classes = batches
+                .iter()
+                .map(|batch| Ok(column::<Int32Array>(batch, name)?.values().as_ref()));
+            Ok(TargetChunks::Classes(classes.collect::<Result<_, Problems>>()?))
         }
         Target::Values(_) => {
-            TargetChunks::Values(elements::<Float32Array, _>(&batches, "y", |a| a.values())?)
+            elements::<Float32Array, _>(&batches, name, |a| a.values()).map(TargetChunks::Values)
         }
-    };
+    });
+    let targets = targets.collect::<Result<_, Problems>>()?;
     Rows::new(task, chunks(task, &batches)?, targets)
 }
 
@@ -52,11 +52,20 @@ pub fn inputs<'a>(
     Inputs::new(task, chunks(task, &batches)?)
 }
 
-fn chunks<'a>(task: &Task, batches: &[&'a RecordBatch]) -> Result<InputChunks<'a>, Problems> {
-    Ok(match task.input().dtype {
-        Dtype::U8 => InputChunks::U8(elements::<UInt8Array, _>(batches, "x", |a| a.values())?),
-        Dtype::F32 => InputChunks::F32(elements::<Float32Array, _>(batches, "x", |a| a.values())?),
-    })
+fn chunks<'a>(task: &Task, batches: &[&'a RecordBatch]) -> Result<Vec<InputChunks<'a>>, Problems> {
+    let chunks = task.inputs().iter().map(|input| {
+        let name = &input.name;
+        Ok(match input.dtype {
+            Dtype::U8 => InputChunks::U8(elements::<UInt8Array, _>(batches, name, |a| a.values())?),
+            Dtype::I32 => {
+                InputChunks::I32(elements::<Int32Array, _>(batches, name, |a| a.values())?)
+            }
+            Dtype::F32 => {
+                InputChunks::F32(elements::<Float32Array, _>(batches, name, |a| a.values())?)
+            }
+        })
+    });
+    chunks.collect()
 }
 
 /// The values of a fixed-size-list column, batch by batch.

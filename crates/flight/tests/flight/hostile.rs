@@ -51,9 +51,19 @@ fn streams_that_are_no_shards_are_refused_with_a_reason() {
 #[test]
 fn a_schema_that_is_not_a_shard_s_is_refused_with_all_its_problems() {
     let batch = &batches(10, 10)[0];
-    let bare = batch.project(&[0, 2]).unwrap();
-    let messages = batches_to_flight_data(&bare.schema(), vec![bare.clone()]).unwrap();
-    assert_eq!(refusal(messages), "schema: has columns [\"row\", \"y\"], not row, x and y");
+    let refused = |columns: &[usize]| {
+        let bare = batch.project(columns).unwrap();
+        refusal(batches_to_flight_data(&bare.schema(), vec![bare.clone()]).unwrap())
+    };
+    assert_eq!(
+        refused(&[1, 2]),
+        "schema: has columns [\"x\", \"y\"], not row and others of distinct names"
+    );
+    assert_eq!(
+        refused(&[0, 1]),
+        "schema: has 1 inputs and 0 targets, and needs both; inputs have the extension type \
+         arrow.fixed_shape_tensor"
+    );
     let mut fields: Vec<_> =
         schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     fields[1].metadata_mut().clear();
@@ -61,7 +71,9 @@ fn a_schema_that_is_not_a_shard_s_is_refused_with_all_its_problems() {
     let messages = batches_to_flight_data(&schema, Vec::new()).unwrap();
     assert_eq!(
         refusal(messages),
-        "column x: lacks the extension type arrow.fixed_shape_tensor\n\
+        "schema: has 0 inputs and 2 targets, and needs both; inputs have the extension type \
+         arrow.fixed_shape_tensor\n\
+         column x: is FixedSizeList(12 x non-null UInt8), not Int32 or FixedSizeList of Float32\n\
          column x: is nullable; declare it not null\n\
          column y: is nullable; declare it not null"
     );

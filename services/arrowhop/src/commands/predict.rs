@@ -8,9 +8,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
+use arrowhop_network::OutputSpec;
 use arrowhop_segment::inputs;
 use arrowhop_source::{NewOptions, NewOrigin, TargetUse, prepare_new};
-use arrowhop_types::Target;
+use arrowhop_types::{Target, TargetColumn};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -24,13 +25,16 @@ use crate::trained::Trained;
 /// More predictions than this are for a file, not for a table.
 const TABLE_ROWS_MAX: usize = 10_000;
 
-/// One class, or one output, of one row.
-struct Prediction {
+/// One class, or one number, of one row.
+#[derive(Debug, PartialEq)]
+struct Prediction<'a> {
     row: u64,
-    /// From 1, by probability; of values, the output's number.
+    /// The name of what is predicted.
+    target: &'a str,
+    /// From 1, by probability; of values, the number's place.
     rank: i32,
     /// The class's name; empty for values.
-    class: String,
+    class: &'a str,
     value: f32,
 }
 
@@ -42,11 +46,16 @@ pub(super) fn predict(options: &Predict) -> anyhow::Result<Exit> {
         &NewOptions { max_rows: options.rows.max_rows, target: TargetUse::Ignored },
     )?;
     let inputs = inputs(&trained.task, &new.batches)?;
-    let width = trained.task.target().width();
+    let targets = trained.task.targets();
+    let widths: Vec<_> =
+        trained.task.network().outputs().iter().map(OutputSpec::elements).collect();
     let (mut predictions, mut row) = (Vec::new(), 0);
-    let mut sink = |outputs: &[f32]| {
-        for outputs in outputs.chunks_exact(width) {
-            rank(row, outputs, trained.task.target(), options.top_k, &mut predictions);
+    let mut sink = |outputs: &[Vec<f32>]| {
+        for i in 0..outputs[0].len() / widths[0] {
+            for ((output, &width), target) in outputs.iter().zip(&widths).zip(targets) {
+                let values = &output[i * width..(i + 1) * width];
+                rank(row, values, target, options.top_k, &mut predictions);
+            }
             row += 1;
         }
         ControlFlow::Continue(())
@@ -55,44 +64,56 @@ pub(super) fn predict(options: &Predict) -> anyhow::Result<Exit> {
         .context("apply the model")?;
     match &options.to {
         Some(file) => write(file, &predictions)?,
-        None => print(&text(&predictions, options.output))?,
+        None => print(&text(&predictions, targets.len() > 1, options.output))?,
     }
     Ok(Exit::Done)
 }
 
-/// A row's outputs: classes from the most probable on, ties by number; values as they are.
-fn rank(
+/// A row's output: classes from the most probable on, ties by number; values as they are. The single
+/// number of a network for two classes is the second one's probability.
+fn rank<'a>(
     row: u64,
-    outputs: &[f32],
-    target: &Target,
+    output: &[f32],
+    TargetColumn { name, target }: &'a TargetColumn,
     top_k: Option<u32>,
-    predictions: &mut Vec<Prediction>,
+    predictions: &mut Vec<Prediction<'a>>,
 ) {
-    let most = top_k.map_or(outputs.len(), |k| (k as usize).min(outputs.len()));
-    let mut order: Vec<usize> = (0..outputs.len()).collect();
-    let name = |output: usize| match target {
-        Target::Classes(names) => names[output].clone(),
-        Target::Values(_) => String::new(),
+    let of_both;
+    let (values, names) = match (output, target) {
+        (&[second], Target::Classes(names)) if names.len() == 2 => {
+            of_both = [1.0 - second, second];
+            (of_both.as_slice(), Some(names))
+        }
+        (output, Target::Classes(names)) => (output, Some(names)),
+        (output, Target::Values(_)) => (output, None),
     };
-    if matches!(target, Target::Classes(_)) {
-        order.sort_by(|&a, &b| outputs[b].total_cmp(&outputs[a]));
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    if names.is_some() {
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     }
-    for (rank, &output) in (1..).zip(order.iter().take(most)) {
-        predictions.push(Prediction { row, rank, class: name(output), value: outputs[output] });
+    let most = top_k.map_or(values.len(), |k| k as usize);
+    for (rank, place) in (1..).zip(order.into_iter().take(most)) {
+        let class = names.map_or("", |names| names[place].as_str());
+        predictions.push(Prediction { row, target: name, rank, class, value: values[place] });
     }
 }
 
-fn text(predictions: &[Prediction], output: Output) -> String {
+/// With the target's name for people where there are `several`, and always for programs.
+fn text(predictions: &[Prediction<'_>], several: bool, output: Output) -> String {
     match output {
         Output::Table => {
-            let mut table = table(["row", "rank", "class", "probability"], &[0, 1, 3]);
-            for prediction in predictions.iter().take(TABLE_ROWS_MAX) {
-                table.add_row([
-                    prediction.row.to_string(),
-                    prediction.rank.to_string(),
-                    prediction.class.clone(),
-                    format!("{:.6}", prediction.value),
-                ]);
+            let mut table = if several {
+                table(["row", "target", "rank", "class", "probability"], &[0, 2, 4])
+            } else {
+                table(["row", "rank", "class", "probability"], &[0, 1, 3])
+            };
+            for Prediction { row, target, rank, class, value } in
+                predictions.iter().take(TABLE_ROWS_MAX)
+            {
+                let mut cells = vec![row.to_string()];
+                cells.extend(several.then(|| (*target).to_owned()));
+                cells.extend([rank.to_string(), (*class).to_owned(), format!("{value:.6}")]);
+                table.add_row(cells);
             }
             let more = predictions.len().saturating_sub(TABLE_ROWS_MAX);
             let more = match more {
@@ -105,6 +126,7 @@ fn text(predictions: &[Prediction], output: Output) -> String {
             let entries = predictions.iter().map(|prediction| {
                 json!({
                     "row": prediction.row,
+                    "target": prediction.target,
                     "rank": prediction.rank,
                     "class": prediction.class,
                     "probability": prediction.value,
@@ -117,11 +139,10 @@ fn text(predictions: &[Prediction], output: Output) -> String {
             format!("{object:#}\n")
         }
         Output::Csv => {
-            let mut text = String::from("row,rank,class,probability\n");
-            for prediction in predictions {
-                let class = csv_field(&prediction.class);
-                let Prediction { row, rank, value, .. } = prediction;
-                text.push_str(&format!("{row},{rank},{class},{value}\n"));
+            let mut text = String::from("row,target,rank,class,probability\n");
+            for Prediction { row, target, rank, class, value } in predictions {
+                let (target, class) = (csv_field(target), csv_field(class));
+                text.push_str(&format!("{row},{target},{rank},{class},{value}\n"));
             }
             text
         }
@@ -129,9 +150,10 @@ fn text(predictions: &[Prediction], output: Output) -> String {
 }
 
 /// Writes a Parquet file, which appears under its name only when it is complete.
-fn write(file: &Path, predictions: &[Prediction]) -> anyhow::Result<()> {
+fn write(file: &Path, predictions: &[Prediction<'_>]) -> anyhow::Result<()> {
     let schema = Arc::new(Schema::new(vec![
         Field::new("row", DataType::UInt64, false),
+        Field::new("target", DataType::Utf8, false),
         Field::new("rank", DataType::Int32, false),
         Field::new("class", DataType::Utf8, false),
         Field::new("probability", DataType::Float32, false),
@@ -139,8 +161,9 @@ fn write(file: &Path, predictions: &[Prediction]) -> anyhow::Result<()> {
     let of = predictions.iter();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(UInt64Array::from_iter_values(of.clone().map(|p| p.row))),
+        Arc::new(StringArray::from_iter_values(of.clone().map(|p| p.target))),
         Arc::new(Int32Array::from_iter_values(of.clone().map(|p| p.rank))),
-        Arc::new(StringArray::from_iter_values(of.clone().map(|p| &p.class))),
+        Arc::new(StringArray::from_iter_values(of.clone().map(|p| p.class))),
         Arc::new(Float32Array::from_iter_values(of.map(|p| p.value))),
     ];
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
@@ -166,16 +189,30 @@ fn write(file: &Path, predictions: &[Prediction]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    fn ranked(output: &[f32], target: Target, top_k: Option<u32>) -> Vec<(i32, String, f32)> {
+        let column = TargetColumn::only(target);
+        let mut predictions = Vec::new();
+        rank(7, output, &column, top_k, &mut predictions);
+        assert!(predictions.iter().all(|p| (p.row, p.target) == (7, "y")));
+        predictions.into_iter().map(|p| (p.rank, p.class.to_owned(), p.value)).collect()
+    }
+
+    fn classes(names: &[&str]) -> Target {
+        Target::Classes(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
     #[test]
     fn classes_come_by_probability_and_values_as_they_are() {
-        let classes = Target::Classes(["a", "b", "c"].map(str::to_owned).to_vec());
-        let mut predictions = Vec::new();
-        rank(7, &[0.2, 0.5, 0.3], &classes, Some(2), &mut predictions);
-        let ranked: Vec<_> =
-            predictions.iter().map(|p| (p.row, p.rank, p.class.as_str())).collect();
-        assert_eq!(ranked, [(7, 1, "b"), (7, 2, "c")]);
-        predictions.clear();
-        rank(0, &[1.0, 2.0], &Target::Values(2), None, &mut predictions);
-        assert_eq!(predictions.iter().map(|p| p.value).collect::<Vec<_>>(), [1.0, 2.0]);
+        let found = ranked(&[0.2, 0.5, 0.3], classes(&["a", "b", "c"]), Some(2));
+        assert_eq!(found, [(1, "b".into(), 0.5), (2, "c".into(), 0.3)]);
+        let found = ranked(&[1.0, 2.0], Target::Values(2), None);
+        assert_eq!(found, [(1, String::new(), 1.0), (2, String::new(), 2.0)]);
+    }
+
+    #[test]
+    fn one_number_for_two_classes_is_the_second_one_s_probability() {
+        let found = ranked(&[0.25], classes(&["no", "yes"]), None);
+        assert_eq!(found, [(1, "no".into(), 0.75), (2, "yes".into(), 0.25)]);
+        assert_eq!(ranked(&[0.75], classes(&["no", "yes"]), Some(1))[0].1, "yes");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use arrowhop_source::{DataSpec, Generator, Inputs, Origin, TargetKind, TargetSpec};
+use arrowhop_source::{DataSpec, Generator, Origin};
 use arrowhop_types::Problems;
 use toml::Table;
 
+use super::columns;
 use super::fields::Fields;
 
 /// Shards where the experiment does not say: as many as the segments of a run in one process.
@@ -65,43 +66,8 @@ fn parquet(mut fields: Fields<'_>) -> Option<Origin> {
         fields.wrong("train", "is needed: a Parquet file, relative to --data or to this file");
     }
     let validation = fields.text("validation").map(PathBuf::from);
-    let target = fields.text("target");
-    if target.is_none() {
-        fields.wrong("target", "is needed: the column to learn");
-    }
-    let kind = fields.choice(
-        "target_kind",
-        &[
-            ("auto", TargetKind::Auto),
-            ("classes", TargetKind::Classes),
-            ("values", TargetKind::Values),
-        ],
-    );
-    let inputs = inputs(&mut fields);
+    let targets = columns::targets(&mut fields);
+    let inputs = columns::inputs(&mut fields);
     fields.finish();
-    let target = TargetSpec { column: target?, kind: kind.unwrap_or_default() };
-    Some(Origin::Parquet { train: train?, validation, inputs: inputs?, target })
-}
-
-fn inputs(fields: &mut Fields<'_>) -> Option<Inputs> {
-    let column = fields.text("input");
-    let columns = fields.texts("inputs");
-    let shape = fields.counts("shape");
-    let normalize = fields.number("normalize");
-    let standardise = fields.flag("standardise");
-    let Some(column) = column else {
-        if shape.is_some() || normalize.is_some() {
-            fields.wrong("shape", "`shape` and `normalize` go with `input`, one tensor column");
-            return None;
-        }
-        return Some(Inputs::Table { columns, standardise: standardise.unwrap_or(true) });
-    };
-    if columns.is_some() || standardise.is_some() {
-        fields.wrong("input", "one tensor column excludes `inputs` and `standardise`");
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "inputs are single precision")]
-    let normalize = normalize.map_or(1.0, |normalize| normalize as f32);
-    let shape = shape.map(|shape| shape.into_iter().map(|extent| extent as usize).collect());
-    Some(Inputs::Tensor { column, shape, normalize })
+    Some(Origin::Parquet { train: train?, validation, inputs: inputs?, targets: targets? })
 }

@@ -23,6 +23,12 @@ impl<'a> Fields<'a> {
         self.problems.push(place, text);
     }
 
+    /// Says all that was found wrong below this table.
+    pub(super) fn all_wrong(&mut self, found: &Problems) {
+        let place = self.place("");
+        self.problems.extend(&place, found);
+    }
+
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         self.take(key, "a text in quotes", |value| value.as_str().map(str::to_owned))
     }

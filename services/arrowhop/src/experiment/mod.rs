@@ -1,6 +1,7 @@
 //! An experiment file: what to train, on what, how to choose. `schemas/experiment.toml` shows every
 //! key. Reading it opens no other file; all its problems are reported at once.
 
+mod columns;
 mod data;
 mod fields;
 mod networks;
@@ -8,6 +9,7 @@ mod optimizer;
 mod search;
 mod terms;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -18,7 +20,7 @@ use toml::{Table, Value};
 
 use self::fields::Fields;
 pub use self::networks::{NetworkSource, WeightsSource};
-pub use self::terms::{ClassWeight, Wanted};
+pub use self::terms::{ClassWeight, OutputTerms, Wanted};
 
 /// The only format of experiment files so far.
 const FORMAT: u64 = 1;
@@ -67,8 +69,10 @@ pub struct Search {
     pub configs_max: Option<u32>,
     /// What to choose from.
     pub space: Space,
-    /// What every model is measured by; by default accuracy, where the target is classes.
+    /// What every output is measured by; by default accuracy, where its target is classes.
     pub metrics: Option<Vec<Metric>>,
+    /// What single outputs are held to instead, by the output's name or its target's.
+    pub outputs: BTreeMap<String, OutputTerms>,
     /// What rows count in training.
     pub class_weight: Option<ClassWeight>,
     /// The networks, in the order of the space's architectures.

@@ -5,7 +5,7 @@ use arrowhop_types::{Loss, Problems};
 use toml::Table;
 
 use super::fields::Fields;
-use super::terms::{class_weight, terms};
+use super::terms::{class_weight, outputs, terms};
 use super::{Method, Search, networks, optimizer};
 
 pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Search> {
@@ -34,6 +34,7 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
     let losses = terms(&mut fields, "loss");
     let metrics = terms(&mut fields, "metrics");
     let class_weight = class_weight(&mut fields);
+    let outputs = outputs(&mut fields);
     let optimizers = fields.tables("optimizer");
     if optimizers.is_none() {
         fields.wrong("optimizer", "is needed: at least one [[search.optimizer]]");
@@ -65,6 +66,7 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         configs_max: configs_max.map(count),
         space,
         metrics,
+        outputs,
         class_weight,
         networks,
     })

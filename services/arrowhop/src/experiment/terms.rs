@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use arrowhop_types::{Direction, InvalidTerm, LOSS, Metric, Objective, Part};
+use arrowhop_types::{Direction, InvalidTerm, LOSS, Loss, Metric, Objective, Part, Problems};
 use toml::{Table, Value};
 
 use super::fields::{Fields, number, shown};
@@ -15,6 +15,17 @@ pub enum ClassWeight {
     Balanced,
     /// By the class's name; others count 1.
     ByName(BTreeMap<String, f64>),
+}
+
+/// What one of several outputs is held to, where that is not what the others are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OutputTerms {
+    /// Instead of the searched one.
+    pub loss: Option<Loss>,
+    /// What it counts in the sum over outputs; else 1.
+    pub loss_weight: Option<f64>,
+    /// Instead of those of all.
+    pub metrics: Option<Vec<Metric>>,
 }
 
 /// How models are to be ranked.
@@ -63,6 +74,29 @@ fn text(term: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// `[search.outputs.NAME]`, for each name.
+pub(super) fn outputs(fields: &mut Fields<'_>) -> BTreeMap<String, OutputTerms> {
+    let mut found = BTreeMap::new();
+    let mut problems = Problems::new();
+    for (name, value) in fields.table("outputs").unwrap_or_default() {
+        let place = format!("outputs.{name}");
+        let Value::Table(table) = value else {
+            problems.push(place, format!("{} is no table", shown(&value)));
+            continue;
+        };
+        let mut of = Fields::new(table, &place, &mut problems);
+        let mut losses = terms::<Loss>(&mut of, "loss").unwrap_or_default();
+        if losses.len() > 1 {
+            of.wrong("loss", "one output has one loss");
+        }
+        let (loss_weight, metrics) = (of.number("loss_weight"), terms(&mut of, "metrics"));
+        of.finish();
+        found.insert(name, OutputTerms { loss: losses.pop(), loss_weight, metrics });
+    }
+    fields.all_wrong(&problems);
+    found
 }
 
 /// `"balanced"`, or weights by class.

@@ -9,8 +9,8 @@ use arrowhop_types::optimizer::{Optimizer, Semantics};
 use arrowhop_types::{
     Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, LOSS,
     Loss, Metric, MetricSums, ModelConfig, ModelId, ModelStatus, Objective, Part, RunId, RunSpec,
-    RunStatus, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, Timestamp, TrainMetrics,
-    Version, VisitKind, VisitOrder, VisitTiming,
+    RunStatus, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, TargetColumn, Timestamp,
+    TrainMetrics, Version, VisitKind, VisitOrder, VisitTiming,
 };
 use arrowhop_wire::{Command, Fact, StartVisit, VisitOutcome, VisitReport};
 
@@ -51,8 +51,10 @@ fn spec() -> RunSpec {
         data: DataSet {
             id: DataSetId(Digest([2; 32])),
             name: "iris".to_owned(),
-            input: InputSpec { shape: vec![4], dtype: Dtype::F32, normalize: 1.0 },
-            target: Target::Classes(["a", "b", "c"].map(str::to_owned).to_vec()),
+            inputs: vec![InputSpec::numbers(vec![4], Dtype::F32, 1.0)],
+            targets: vec![TargetColumn::only(Target::Classes(
+                ["a", "b", "c"].map(str::to_owned).to_vec(),
+            ))],
             shards: (0..SHARDS).map(shard).collect(),
             rows_digest: Digest([3; 32]),
             preparation: "{}".to_owned(),

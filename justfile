@@ -20,6 +20,10 @@ test:
 bench-hop *ARGS:
     cargo run --release --package arrowhop-tests --bin bench-hop -- {{ARGS}}
 
+# Training beside PyTorch; needs a Python with it (ARROWHOP_TORCH_PYTHON).
+bench-train *ARGS:
+    cargo run --release --package arrowhop-tests --bin bench-train -- {{ARGS}}
+
 # The quickstart.
 demo:
     cargo run --release -- fit examples/quickstart.toml

@@ -57,7 +57,7 @@ fn shop(path: &Path, rows: usize, seed: u64) {
         let kind = usize::try_from(draws.below(3)).expect("small");
         let picture: Vec<u8> = (0..12).map(|i| if i % 3 == kind { 200 } else { 40 }).collect();
         let count = draws.below(5);
-        let of_row: Vec<_> = (0..count).map(|_| Some(1 + draws.below(8) as i32)).collect();
+        let of_row: Vec<_> = (0..count).map(|_| i32::try_from(1 + draws.below(8)).ok()).collect();
         let (price, big) = (draws.fraction() * 4.0, of_row.contains(&Some(3)));
         pictures.push(picture);
         words.push(Some(of_row));
@@ -250,7 +250,7 @@ fn clicks(path: &Path, rows: usize, seed: u64) {
         }
         for (i, column) in categories.iter_mut().enumerate() {
             let skewed = draws.below(40).min(draws.below(40)).min(draws.below(40));
-            score += if i == 0 && skewed % 2 == 0 { 1.0 } else { 0.0 };
+            score += if i == 0 && skewed.is_multiple_of(2) { 1.0 } else { 0.0 };
             column.push((draws.below(10) > 0).then(|| format!("{skewed:08x}")));
         }
         clicks.push(i64::from(score > 1.0));

@@ -17,6 +17,7 @@ mod fields;
 mod graph;
 mod initializer;
 mod keras;
+mod kernel_ops;
 mod layer;
 mod network;
 mod regularizer;
@@ -26,6 +27,7 @@ mod window;
 
 pub use binding::Binding;
 pub use error::NetworkError;
+pub use kernel_ops::isa;
 pub use network::{Input, Memory, Network, Step, TrainingPass};
 pub use regularizer::Regularizer;
 pub use spec::{InputShape, LayerSummary, NetworkSpec, OutputSpec, WeightSpec};

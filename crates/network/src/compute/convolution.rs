@@ -8,15 +8,25 @@ use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
 use burn::tensor::{Slice, Tensor};
 
 use super::Weights;
-use super::volume::{three, value, volume, window_axes};
-use crate::layer::{Convolution, ConvolutionKind};
+use super::volume::{planar, three, value, volume, window_axes};
+use crate::kernel_ops;
+use crate::layer::{Convolution, ConvolutionKind, Layout};
 use crate::value::Value;
 use crate::window::Axis;
 
 /// Applies a convolution.
 pub(crate) fn convolve(convolution: &Convolution, x: Value, weights: &Weights<'_>) -> Value {
     let Convolution { kind, window, layout, has_bias } = convolution;
-    let bias = has_bias.then(|| weights.get::<1>(weights.len() - 1));
+    let bias = has_bias.then(|| weights.flat(weights.len() - 1));
+    if let (ConvolutionKind::Plain { groups: 1 }, Layout::ChannelsLast) = (kind, layout)
+        && let Some((axes, inputs)) = planar(&window.axes, x.shape())
+        && let &[.., outputs] = weights.shape(0)
+    {
+        let shape = [window.output().as_slice(), &[outputs]].concat();
+        let convolution = arrowhop_kernels::Convolution { axes, inputs, outputs };
+        let rows = kernel_ops::convolve(x.rows(), weights.flat(0), bias, convolution);
+        return Value::of_rows(rows, shape);
+    }
     let x = volume(x, *layout);
     let kernel = kernel(weights, 0);
     let axes = window_axes(window);
@@ -127,7 +137,7 @@ fn spread(x: Tensor<5>, kernel: Tensor<5>, bias: Option<Tensor<1>>, axes: &[Axis
 mod tests {
     use super::super::check::Case;
     use super::*;
-    use crate::layer::{Layout, Operation};
+    use crate::layer::Operation;
     use crate::window::{Padding, Window};
 
     const PLAIN: ConvolutionKind = ConvolutionKind::Plain { groups: 1 };

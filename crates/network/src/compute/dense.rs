@@ -1,19 +1,20 @@
 //! Layers that work on each vector of the last axis, or element by element with weights.
 
-use burn::tensor::module::{embedding, linear};
+use burn::tensor::module::embedding;
 use burn::tensor::{Tensor, activation};
 
 use super::Weights;
 use super::shape::{aligned, dims_of};
+use crate::kernel_ops;
 use crate::value::Value;
 
 /// x · kernel + bias over the last axis. Of a one-hot value the kernel's rows are gathered and
 /// summed, so its vector is never written out.
 pub(crate) fn dense(x: Value, weights: &Weights<'_>) -> Value {
-    let kernel = weights.get::<2>(0);
-    let bias = (weights.len() == 2).then(|| weights.get::<1>(1));
-    let [inputs, outputs] = kernel.dims();
+    let bias = (weights.len() == 2).then(|| weights.flat(1));
+    let &[inputs, outputs] = weights.shape(0) else { panic!("a Dense kernel has two axes") };
     if let Some(indices) = x.indices() {
+        let kernel = weights.get::<2>(0);
         let summed = sum_rows(embedding(kernel, indices));
         let rows = match bias {
             Some(bias) => summed + bias.reshape([1, outputs]),
@@ -25,7 +26,8 @@ pub(crate) fn dense(x: Value, weights: &Weights<'_>) -> Value {
     let [shape @ .., _] = x.shape() else { panic!("a Dense layer's input has an axis") };
     let vectors: usize = shape.iter().product();
     let shape = [shape, &[outputs]].concat();
-    let rows = linear(x.rows().reshape([batch * vectors, inputs]), kernel, bias);
+    let rows = x.rows().reshape([batch * vectors, inputs]);
+    let rows = kernel_ops::dense(rows, weights.flat(0), bias);
     Value::of_rows(rows.reshape([batch, vectors * outputs]), shape)
 }
 

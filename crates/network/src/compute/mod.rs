@@ -68,6 +68,11 @@ impl<'a> Weights<'a> {
         self.arrays[i].val().reshape(shape)
     }
 
+    /// The i-th array as it is kept: flat.
+    pub(crate) fn flat(&self, i: usize) -> Tensor<1> {
+        self.arrays[i].val()
+    }
+
     /// The i-th array's shape.
     pub(crate) fn shape(&self, i: usize) -> &[usize] {
         &self.specs[i].shape

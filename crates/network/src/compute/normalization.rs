@@ -5,6 +5,7 @@ use burn::tensor::module::layer_norm;
 
 use super::shape::permute;
 use super::{Mode, Weights};
+use crate::kernel_ops;
 use crate::layer::BatchNormalization;
 use crate::value::Value;
 
@@ -21,6 +22,13 @@ pub(crate) fn normalize_batch(
     x.map(|rows| {
         let [batch, elements] = rows.dims();
         let before = batch * elements / (channels * after);
+        if let Mode::Training { changed, .. } = mode
+            && after == 1
+            && !layer.is_frozen
+        {
+            let vectors = rows.reshape([before, channels]);
+            return normalize_rows(layer, vectors, weights, changed).reshape([batch, elements]);
+        }
         if after == 1 {
             let vectors: Tensor<2> = rows.reshape([before, channels]);
             normalize_channels(layer, vectors, weights, mode).reshape([batch, elements])
@@ -29,6 +37,24 @@ pub(crate) fn normalize_batch(
             normalize_channels(layer, vectors, weights, mode).reshape([batch, elements])
         }
     })
+}
+
+/// Normalises channels that stand last over the batch.
+fn normalize_rows(
+    layer: &BatchNormalization,
+    x: Tensor<2>,
+    weights: &Weights<'_>,
+    changed: &mut Vec<(usize, Tensor<1>)>,
+) -> Tensor<2> {
+    let [cells, channels] = x.dims();
+    let device = x.device();
+    let [gamma, beta] = scale_and_shift([layer.has_gamma, layer.has_beta], weights);
+    let gamma = gamma.unwrap_or_else(|| Tensor::ones([channels], &device));
+    let beta = beta.unwrap_or_else(|| Tensor::zeros([channels], &device));
+    let (made, statistics) = kernel_ops::normalize(x, gamma, beta, layer.epsilon);
+    let moving = usize::from(layer.has_gamma) + usize::from(layer.has_beta);
+    note_statistics(layer, statistics, cells, &weights.from(moving), changed);
+    made
 }
 
 /// Normalises over all axes but the second, the channels.

@@ -3,17 +3,25 @@
 //! Both are separable (the mean of real cells, too, since their number is a product over the axes),
 //! so three axes are pooled as two and then one.
 
+use arrowhop_kernels::Pooling;
 use burn::tensor::Tensor;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
-use super::volume::{changes_nothing, split, value, volume, window_axes};
+use super::volume::{changes_nothing, planar, split, value, volume, window_axes};
+use crate::kernel_ops;
 use crate::layer::{Layout, Pool};
 use crate::value::Value;
 use crate::window::{Axis, Window};
 
 /// Pools over windows.
 pub(crate) fn pool(kind: Pool, window: &Window, layout: Layout, x: Value) -> Value {
+    if let (Pool::Max, Layout::ChannelsLast, Some((axes, channels))) =
+        (kind, layout, planar(&window.axes, x.shape()))
+    {
+        let shape = [window.output().as_slice(), &[channels]].concat();
+        return Value::of_rows(kernel_ops::max_pool(x.rows(), Pooling { axes, channels }), shape);
+    }
     let [along_depth, along_height, along_width] = window_axes(window);
     let x = volume(x, layout);
     let [batch, channels, depth, height, width] = x.dims();

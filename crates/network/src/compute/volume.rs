@@ -48,6 +48,29 @@ pub(crate) fn window_axes(window: &Window) -> [Axis; AXES] {
     three(&window.axes, ONE_CELL)
 }
 
+/// A window over one or two axes of an image with its channels last, as kernels take it, and the
+/// channels.
+pub(crate) fn planar(
+    window: &[Axis],
+    image: &[usize],
+) -> Option<([arrowhop_kernels::Axis; 2], usize)> {
+    let of = |axis: &Axis, input: usize| arrowhop_kernels::Axis {
+        input,
+        size: axis.size,
+        stride: axis.stride,
+        dilation: axis.dilation,
+        padding: axis.padding.0,
+        output: axis.output,
+    };
+    match (window, image) {
+        ([height, width], &[rows, columns, channels]) => {
+            Some(([of(height, rows), of(width, columns)], channels))
+        }
+        ([width], &[columns, channels]) => Some(([of(&ONE_CELL, 1), of(width, columns)], channels)),
+        _ => None,
+    }
+}
+
 /// Whether a window's axis leaves its cells as they are.
 pub(crate) fn changes_nothing(axis: &Axis) -> bool {
     (axis.size, axis.stride, axis.padding) == (1, 1, (0, 0))

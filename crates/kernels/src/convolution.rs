@@ -1,0 +1,533 @@
+//! Convolutions over two axes with channels last, as products of tiles: nothing is unfolded.
+//!
+//! Images are (batch, height, width, channels), kernels (height, width, in, out), as in Keras. An image
+//! whose borders are padded is copied once, with its zeros around it. Then the cells that a window
+//! sees are a few runs of memory, one for each of its rows, and so are the pixels of a row for the
+//! gradient of the kernel.
+//!
+//! The gradient of the images is a convolution again: of the result's gradient with the kernel turned
+//! around. With strides it falls apart into one convolution for each position of a pixel between the
+//! windows, each with the cells of the kernel that reach it.
+
+use crate::isa::{Isa, Job};
+use crate::lanes::Lanes;
+use crate::pack::{Matrix, Scratch, pack_bias, room};
+use crate::product::Finish;
+use crate::tile::{Last, Runs, Target, panel, tile};
+
+/// Bytes of a panel of pixels that is held near while the kernel's gradient is summed up.
+const PIXELS_BYTES: usize = 16 << 10;
+
+/// A window over one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Axis {
+    /// Cells of the image.
+    pub input: usize,
+    /// Cells of the window.
+    pub size: usize,
+    /// Steps between windows.
+    pub stride: usize,
+    /// Steps between a window's cells.
+    pub dilation: usize,
+    /// Zeros before the image; behind it are as many as windows need.
+    pub padding: usize,
+    /// Windows.
+    pub output: usize,
+}
+
+/// A convolution over two axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Height and width.
+    pub axes: [Axis; 2],
+    /// Channels of the images.
+    pub inputs: usize,
+    /// Channels of the results.
+    pub outputs: usize,
+}
+
+impl Axis {
+    /// Cells that windows see, from the first zero before the image on.
+    fn seen(&self) -> usize {
+        (self.output - 1) * self.stride + (self.size - 1) * self.dilation + 1
+    }
+}
+
+impl Convolution {
+    /// Elements of one image.
+    fn image(&self) -> usize {
+        self.axes[0].input * self.axes[1].input * self.inputs
+    }
+
+    /// Elements of one result.
+    fn result(&self) -> usize {
+        self.axes[0].output * self.axes[1].output * self.outputs
+    }
+
+    /// Cells of the window times channels.
+    fn depth(&self) -> usize {
+        self.axes[0].size * self.axes[1].size * self.inputs
+    }
+
+    /// How many images there are.
+    fn batch(&self, images: usize, results: usize, kernel: usize) -> usize {
+        let batch = images / self.image().max(1);
+        assert_eq!(images, batch * self.image(), "whole images");
+        assert_eq!(results, batch * self.result(), "a result for each image");
+        assert_eq!(kernel, self.depth() * self.outputs, "the kernel's elements");
+        batch
+    }
+
+    /// The frame that one image is seen in.
+    fn frame(&self) -> Frame {
+        let [height, width] = self.axes;
+        Frame {
+            height: height.seen(),
+            width: width.seen(),
+            before: [height.padding, width.padding],
+            image: [height.input, width.input],
+            channels: self.inputs,
+        }
+    }
+}
+
+/// `result` = images ∗ kernel, finished.
+///
+/// # Panics
+/// When the sizes do not go together, or the CPU lacks the instructions.
+pub fn slide(
+    isa: Isa,
+    convolution: &Convolution,
+    images: &[f32],
+    kernel: &[f32],
+    finish: Finish<'_>,
+    result: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let batch = convolution.batch(images.len(), result.len(), kernel.len());
+    if let Some(bias) = finish.bias {
+        assert_eq!(bias.len(), convolution.outputs, "one bias for each channel");
+    }
+    let [height, width] = convolution.axes;
+    if is_product(convolution) {
+        let pixels = batch * height.output * width.output;
+        let left = Matrix::new(images, pixels, convolution.inputs);
+        let right = Matrix::new(kernel, convolution.inputs, convolution.outputs);
+        return crate::product::multiply(isa, left, right, finish, result, scratch);
+    }
+    let frame = convolution.frame();
+    let cells = window_runs(convolution, &frame, &mut scratch.offsets);
+    let windows = Windows {
+        frame,
+        batch,
+        outer: Steps { count: height.output, by: height.stride * frame.row() },
+        inner: Steps { count: width.output, by: width.stride * frame.channels },
+        offsets: &scratch.offsets,
+        length: cells,
+        outputs: convolution.outputs,
+        place: Place::whole(convolution),
+        finish,
+    };
+    let kernel = Matrix::new(kernel, convolution.depth(), convolution.outputs);
+    let (panels, padded) = (&mut scratch.panels, &mut scratch.padded);
+    isa.run(Slide {
+        windows: &windows,
+        images,
+        kernel: Kernel::Rows(kernel),
+        result,
+        panels,
+        padded,
+    });
+}
+
+/// `gradient`, of the images, from that of the result.
+///
+/// # Panics
+/// As [`slide`].
+pub fn input_gradient(
+    isa: Isa,
+    convolution: &Convolution,
+    of_result: &[f32],
+    kernel: &[f32],
+    gradient: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let batch = convolution.batch(gradient.len(), of_result.len(), kernel.len());
+    let Convolution { axes: [height, width], inputs, outputs } = *convolution;
+    if is_product(convolution) {
+        let pixels = batch * height.output * width.output;
+        let left = Matrix::new(of_result, pixels, outputs);
+        let right = Matrix::new(kernel, inputs, outputs).transposed();
+        return crate::product::multiply(isa, left, right, Finish::default(), gradient, scratch);
+    }
+    for y in 0..height.stride.min(height.input) {
+        for x in 0..width.stride.min(width.input) {
+            let (rows, columns) = (Reach::of(&height, y), Reach::of(&width, x));
+            let frame = Frame {
+                height: height.output + rows.before + rows.after,
+                width: width.output + columns.before + columns.after,
+                before: [rows.before, columns.before],
+                image: [height.output, width.output],
+                channels: outputs,
+            };
+            scratch.offsets.clear();
+            let mut taps = Vec::with_capacity(rows.taps.len() * columns.taps.len());
+            for &(row, tap_y) in &rows.taps {
+                for &(column, tap_x) in &columns.taps {
+                    scratch.offsets.push(row * frame.row() + column * outputs);
+                    taps.push(tap_y * width.size + tap_x);
+                }
+            }
+            let length = merge(&mut scratch.offsets, outputs);
+            let windows = Windows {
+                frame,
+                batch,
+                outer: Steps { count: rows.pixels, by: frame.row() },
+                inner: Steps { count: columns.pixels, by: outputs },
+                offsets: &scratch.offsets,
+                length,
+                outputs: inputs,
+                place: Place {
+                    first: (y * width.input + x) * inputs,
+                    image: convolution.image(),
+                    outer: height.stride * width.input * inputs,
+                    inner: width.stride * inputs,
+                },
+                finish: Finish::default(),
+            };
+            let (panels, padded) = (&mut scratch.panels, &mut scratch.padded);
+            let kernel = Kernel::Turned { kernel, taps: &taps, inputs, outputs };
+            let result = &mut *gradient;
+            isa.run(Slide { windows: &windows, images: of_result, kernel, result, panels, padded });
+        }
+    }
+}
+
+/// `gradient`, of the kernel, from that of the result.
+///
+/// # Panics
+/// As [`slide`].
+pub fn kernel_gradient(
+    isa: Isa,
+    convolution: &Convolution,
+    images: &[f32],
+    of_result: &[f32],
+    gradient: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let batch = convolution.batch(images.len(), of_result.len(), gradient.len());
+    gradient.fill(0.0);
+    let (panels, padded) = (&mut scratch.panels, &mut scratch.padded);
+    isa.run(SumPixels { convolution, batch, images, of_result, gradient, panels, padded });
+}
+
+/// Whether windows of one cell stand on every pixel: a plain product over the channels.
+fn is_product(convolution: &Convolution) -> bool {
+    let is_one = |axis: &Axis| {
+        (axis.size, axis.stride, axis.padding) == (1, 1, 0) && axis.output == axis.input
+    };
+    convolution.axes.iter().all(is_one)
+}
+
+/// The runs of a window in a frame; gives their length.
+fn window_runs(convolution: &Convolution, frame: &Frame, offsets: &mut Vec<usize>) -> usize {
+    let [height, width] = convolution.axes;
+    offsets.clear();
+    for y in 0..height.size {
+        for x in 0..width.size {
+            offsets.push(y * height.dilation * frame.row() + x * width.dilation * frame.channels);
+        }
+    }
+    merge(offsets, frame.channels)
+}
+
+/// Joins runs that touch, if that leaves all of one length; gives it.
+fn merge(offsets: &mut Vec<usize>, length: usize) -> usize {
+    let touches = |pair: &[usize]| pair[1] == pair[0] + length;
+    let together = 1 + offsets.windows(2).take_while(|pair| touches(pair)).count();
+    let is_even = together > 1
+        && offsets.len().is_multiple_of(together)
+        && offsets.chunks(together).all(|chunk| chunk.windows(2).all(touches));
+    if !is_even {
+        return length;
+    }
+    let firsts: Vec<usize> = offsets.iter().copied().step_by(together).collect();
+    *offsets = firsts;
+    length * together
+}
+
+/// An image with what is around it.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    height: usize,
+    width: usize,
+    /// Zeros above and to the left.
+    before: [usize; 2],
+    /// Height and width of the image.
+    image: [usize; 2],
+    channels: usize,
+}
+
+impl Frame {
+    /// Elements of a row.
+    fn row(&self) -> usize {
+        self.width * self.channels
+    }
+
+    /// The image in its frame: itself where that is the same, else a copy. Of the image's own rows and
+    /// columns those beyond the frame are left out.
+    fn show<'a>(&self, image: &'a [f32], copy: &'a mut Vec<f32>) -> &'a [f32] {
+        let Self { height, width, before: [above, left], image: [rows, columns], channels } = *self;
+        if (height, width, above, left) == (rows, columns, 0, 0) {
+            return image;
+        }
+        let framed = room(copy, height * self.row());
+        framed.fill(0.0);
+        let taken = columns.min(width.saturating_sub(left)) * channels;
+        let from = image.chunks_exact(columns * channels);
+        let to = framed.chunks_exact_mut(self.row()).skip(above);
+        for (to, from) in to.zip(from) {
+            to[(left.min(width)) * channels..][..taken].copy_from_slice(&from[..taken]);
+        }
+        framed
+    }
+}
+
+/// Evenly spaced windows.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    count: usize,
+    by: usize,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    first: usize,
+    /// From image to image, from row to row, from window to window.
+    image: usize,
+    outer: usize,
+    inner: usize,
+}
+
+impl Place {
+    fn whole(convolution: &Convolution) -> Self {
+        let outputs = convolution.outputs;
+        let outer = convolution.axes[1].output * outputs;
+        Self { first: 0, image: convolution.result(), outer, inner: outputs }
+    }
+}
+
+/// Windows that slide over framed images.
+struct Windows<'a> {
+    frame: Frame,
+    batch: usize,
+    outer: Steps,
+    inner: Steps,
+    /// The runs of one window.
+    offsets: &'a [usize],
+    length: usize,
+    /// Channels of the result.
+    outputs: usize,
+    place: Place,
+    finish: Finish<'a>,
+}
+
+/// A kernel as the right operand.
+enum Kernel<'a> {
+    /// (cells and channels, outputs).
+    Rows(Matrix<'a>),
+    /// For the gradient of the images: of each of these cells (outputs, inputs).
+    Turned { kernel: &'a [f32], taps: &'a [usize], inputs: usize, outputs: usize },
+}
+
+impl Kernel<'_> {
+    /// Packs all rows of the columns from `column` on.
+    fn pack(&self, column: usize, width: usize, panel: &mut [f32]) {
+        match *self {
+            Self::Rows(matrix) => matrix.pack(0, column, width, panel),
+            Self::Turned { kernel, taps, inputs, outputs } => {
+                let cells = panel.chunks_exact_mut(outputs * width);
+                for (panel, tap) in cells.zip(taps) {
+                    let cell = &kernel[tap * inputs * outputs..][..inputs * outputs];
+                    Matrix::new(cell, inputs, outputs).transposed().pack(0, column, width, panel);
+                }
+            }
+        }
+    }
+}
+
+struct Slide<'a> {
+    windows: &'a Windows<'a>,
+    images: &'a [f32],
+    kernel: Kernel<'a>,
+    result: &'a mut [f32],
+    panels: &'a mut Vec<f32>,
+    padded: &'a mut Vec<f32>,
+}
+
+impl Job for Slide<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { windows, images, kernel, result, panels, padded } = self;
+        let Windows { frame, outer, inner, offsets, length, outputs, place, finish, .. } = *windows;
+        let width = panel::<L>();
+        let size = offsets.len() * length * width;
+        let panels = room(panels, size * outputs.div_ceil(width));
+        for (number, packed) in panels.chunks_exact_mut(size.max(1)).enumerate() {
+            kernel.pack(number * width, width, packed);
+        }
+        let elements = frame.image[0] * frame.image[1] * frame.channels;
+        for (number, image) in images.chunks_exact(elements).enumerate().take(windows.batch) {
+            let framed = frame.show(image, padded);
+            for y in 0..outer.count {
+                for column in (0..outputs).step_by(width) {
+                    let bias = finish.bias.map(|bias| pack_bias(bias, column));
+                    let last = Last { bias: bias.as_ref(), relu: finish.relu };
+                    let packed = &panels[column / width * size..][..size];
+                    let columns = width.min(outputs - column);
+                    for x in (0..inner.count).step_by(L::ROWS) {
+                        let rows = L::ROWS.min(inner.count - x);
+                        let from = y * outer.by + x * inner.by;
+                        let to = place.first
+                            + number * place.image
+                            + y * place.outer
+                            + x * place.inner
+                            + column;
+                        let reach = (rows - 1) * place.inner + columns;
+                        let first = result[to..to + reach].as_mut_ptr();
+                        let target =
+                            Target { first, row_stride: place.inner, columns, adds: false };
+                        let runs = Runs { offsets, length, step: 1 };
+                        debug_assert!(offsets.iter().all(|offset| {
+                            from + (rows - 1) * inner.by + offset + length <= framed.len()
+                        }));
+                        // SAFETY: the caller has the instructions; frames are as large as all
+                        // windows reach, see `Frame`; the panel was packed with a row for each
+                        // element of the runs; the target's reach was checked.
+                        unsafe {
+                            let from = framed.as_ptr().add(from);
+                            tile::<L>(rows, from, inner.by, runs, packed.as_ptr(), target, last);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which cells of the kernel reach the pixels of one position between the windows, along an axis.
+struct Reach {
+    /// Pixels of the image at this position.
+    pixels: usize,
+    /// Results wanted before the first and behind the last.
+    before: usize,
+    after: usize,
+    /// For each cell of the kernel the first result, from the first one wanted on, and the cell;
+    /// results ascend.
+    taps: Vec<(usize, usize)>,
+}
+
+impl Reach {
+    /// Of the pixels at `position`, `position` + stride, …
+    fn of(axis: &Axis, position: usize) -> Self {
+        let pixels = (axis.input - position).div_ceil(axis.stride);
+        // A pixel at p is seen by the result r through cell c where r · stride + c · dilation is
+        // p + padding.
+        let seen = (position + axis.padding).cast_signed();
+        let stride = axis.stride.cast_signed();
+        let first = |cell: usize| {
+            let ahead = seen - (cell * axis.dilation).cast_signed();
+            (ahead.rem_euclid(stride) == 0).then(|| (ahead.div_euclid(stride), cell))
+        };
+        let mut taps: Vec<(isize, usize)> = (0..axis.size).filter_map(first).collect();
+        taps.sort_unstable();
+        let least = taps.first().map_or(0, |tap| tap.0).min(0);
+        let most = taps.last().map_or(0, |tap| tap.0) + pixels.cast_signed();
+        let output = axis.output.cast_signed();
+        let taps = taps.into_iter().map(|(result, cell)| ((result - least).cast_unsigned(), cell));
+        Self {
+            pixels,
+            before: least.unsigned_abs(),
+            after: (most - output).max(0).cast_unsigned(),
+            taps: taps.collect(),
+        }
+    }
+}
+
+/// Sums up, over pixels, what each cell of the kernel saw times the result's gradient.
+struct SumPixels<'a> {
+    convolution: &'a Convolution,
+    batch: usize,
+    images: &'a [f32],
+    of_result: &'a [f32],
+    gradient: &'a mut [f32],
+    panels: &'a mut Vec<f32>,
+    padded: &'a mut Vec<f32>,
+}
+
+impl Job for SumPixels<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Self { convolution, batch, images, of_result, gradient, panels, padded } = self;
+        let Convolution { axes: [height, width], inputs, outputs } = *convolution;
+        let frame = convolution.frame();
+        let wide = panel::<L>();
+        // Cells of the kernel that touch in the image are the rows of one product.
+        let joined = if width.dilation == 1 { width.size } else { 1 };
+        let (groups, cells) = (height.size * (width.size / joined), joined * inputs);
+        let rows_at_once = (PIXELS_BYTES / 4 / wide / width.output).clamp(1, height.output);
+        let size = rows_at_once * width.output * wide;
+        let panels = room(panels, size);
+        let mut offsets = [0; 64];
+        let rows_at_once = rows_at_once.min(offsets.len());
+        let step = width.stride * inputs;
+        for number in 0..batch {
+            let image = &images[number * convolution.image()..][..convolution.image()];
+            let framed = frame.show(image, padded);
+            let slopes = &of_result[number * convolution.result()..][..convolution.result()];
+            let slopes = Matrix::new(slopes, height.output * width.output, outputs);
+            for y in (0..height.output).step_by(rows_at_once) {
+                let count = rows_at_once.min(height.output - y);
+                for (i, offset) in offsets.iter_mut().enumerate().take(count) {
+                    *offset = (y + i) * height.stride * frame.row();
+                }
+                let runs = Runs { offsets: &offsets[..count], length: width.output, step };
+                for column in (0..outputs).step_by(wide) {
+                    let columns = wide.min(outputs - column);
+                    let packed = &mut panels[..count * width.output * wide];
+                    slopes.pack(y * width.output, column, wide, packed);
+                    for group in 0..groups {
+                        let (tap_y, tap_x) =
+                            (group / (width.size / joined), group % (width.size / joined));
+                        let from =
+                            tap_y * height.dilation * frame.row() + tap_x * width.dilation * inputs;
+                        for cell in (0..cells).step_by(L::ROWS) {
+                            let rows = L::ROWS.min(cells - cell);
+                            let to = (group * cells + cell) * outputs + column;
+                            let reach = (rows - 1) * outputs + columns;
+                            let target = Target {
+                                first: gradient[to..to + reach].as_mut_ptr(),
+                                row_stride: outputs,
+                                columns,
+                                adds: true,
+                            };
+                            let last = Last { bias: None, relu: false };
+                            debug_assert!(
+                                offsets[count - 1] + from + cell + rows + (width.output - 1) * step
+                                    <= framed.len()
+                            );
+                            // SAFETY: the caller has the instructions; a frame holds all cells that
+                            // windows see, and those of `rows` lie side by side; the panel was just
+                            // packed; the target's reach was checked.
+                            unsafe {
+                                let from = framed.as_ptr().add(from + cell);
+                                tile::<L>(rows, from, 1, runs, packed.as_ptr(), target, last);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

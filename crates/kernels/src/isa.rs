@@ -1,0 +1,99 @@
+//! Which instructions kernels use: found out at run time, or chosen.
+
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2, Avx512};
+use crate::lanes::{Lanes, Portable};
+
+/// A set of instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// Plain Rust, on any CPU.
+    Portable,
+    /// AVX2 and FMA: 8 lanes, 16 registers.
+    Avx2,
+    /// AVX-512F: 16 lanes, 32 registers.
+    Avx512,
+}
+
+impl Isa {
+    /// From slow to fast.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The fastest that this CPU has.
+    #[must_use]
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        let best = || Self::ALL.into_iter().rev().find(|isa| isa.is_here());
+        *BEST.get_or_init(|| best().unwrap_or(Self::Portable))
+    }
+
+    /// Whether this CPU has it.
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// Its name in records and options.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Does a job with these instructions.
+    ///
+    /// # Panics
+    /// When this CPU does not have them.
+    pub(crate) fn run<J: Job>(self, job: J) {
+        assert!(self.is_here(), "this CPU has no {}", self.name());
+        match self {
+            // SAFETY: plain Rust needs no instructions of its own.
+            Self::Portable => unsafe { job.run::<Portable>() },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has these instructions, by the assertion above.
+            Self::Avx2 => unsafe { run_avx2(job) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Self::Avx512 => unsafe { run_avx512(job) },
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => unreachable!("these are of another architecture"),
+        }
+    }
+}
+
+/// Work that is written once and compiled for each set of instructions.
+pub(crate) trait Job {
+    /// Does it. Implementations are `#[inline(always)]`, so that they become part of the function
+    /// that has the instructions.
+    ///
+    /// # Safety
+    /// The CPU has the lanes' instructions.
+    unsafe fn run<L: Lanes>(self);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_avx2<J: Job>(job: J) {
+    // SAFETY: the caller has made sure of the instructions.
+    unsafe { job.run::<Avx2>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn run_avx512<J: Job>(job: J) {
+    // SAFETY: the caller has made sure of the instructions.
+    unsafe { job.run::<Avx512>() }
+}

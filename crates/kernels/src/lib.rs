@@ -1,0 +1,32 @@
+//! CPU kernels on plain slices: matrix products and convolutions, forward and both gradients, in single
+//! precision, channels last. The one place for `unsafe`; knows no tensors, no threads and no Burn.
+//!
+//! ```text
+//! product, convolution: what is multiplied with what, block by block
+//!         │ rows of one operand where they lie, columns of the other packed into panels
+//!         ▼
+//! tile: a block of the result in registers  ── lanes: vectors of AVX-512, AVX2 or plain Rust
+//! ```
+//!
+//! Both kinds of work are one thing: a block of R rows and two vectors of columns is kept in registers
+//! while the common dimension runs by. For convolutions that dimension is the window's cells and
+//! channels, which with channels last lie in a few runs of memory, so that nothing is unfolded.
+//!
+//! One thread; the same numbers on the same [`Isa`]. Between them bits differ: AVX-512 and AVX2 fuse
+//! each multiplication with its addition, plain Rust does not.
+
+mod convolution;
+mod isa;
+mod lanes;
+mod normalization;
+mod pack;
+mod pooling;
+mod product;
+mod tile;
+
+pub use convolution::{Axis, Convolution, input_gradient, kernel_gradient, slide};
+pub use isa::Isa;
+pub use normalization::{Moments, moments, normalize, normalize_gradient};
+pub use pack::{Matrix, Scratch};
+pub use pooling::{Pooling, pool_max, pool_max_gradient};
+pub use product::{Finish, column_sums, multiply, multiply_transposed};

@@ -9,6 +9,7 @@
 //! around. With strides it falls apart into one convolution for each position of a pixel between the
 //! windows, each with the cells of the kernel that reach it.
 
+use crate::frame::{Axis, Frame, Reach, merge};
 use crate::isa::{Isa, Job};
 use crate::lanes::Lanes;
 use crate::pack::{Matrix, Scratch, pack_bias, room};
@@ -17,23 +18,6 @@ use crate::tile::{Last, Runs, Target, panel, tile};
 
 /// Bytes of a panel of pixels that is held near while the kernel's gradient is summed up.
 const PIXELS_BYTES: usize = 16 << 10;
-
-/// A window over one axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Axis {
-    /// Cells of the image.
-    pub input: usize,
-    /// Cells of the window.
-    pub size: usize,
-    /// Steps between windows.
-    pub stride: usize,
-    /// Steps between a window's cells.
-    pub dilation: usize,
-    /// Zeros before the image; behind it are as many as windows need.
-    pub padding: usize,
-    /// Windows.
-    pub output: usize,
-}
 
 /// A convolution over two axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +28,6 @@ pub struct Convolution {
     pub inputs: usize,
     /// Channels of the results.
     pub outputs: usize,
-}
-
-impl Axis {
-    /// Cells that windows see, from the first zero before the image on.
-    fn seen(&self) -> usize {
-        (self.output - 1) * self.stride + (self.size - 1) * self.dilation + 1
-    }
 }
 
 impl Convolution {
@@ -241,58 +218,6 @@ fn window_runs(convolution: &Convolution, frame: &Frame, offsets: &mut Vec<usize
     merge(offsets, frame.channels)
 }
 
-/// Joins runs that touch, if that leaves all of one length; gives it.
-fn merge(offsets: &mut Vec<usize>, length: usize) -> usize {
-    let touches = |pair: &[usize]| pair[1] == pair[0] + length;
-    let together = 1 + offsets.windows(2).take_while(|pair| touches(pair)).count();
-    let is_even = together > 1
-        && offsets.len().is_multiple_of(together)
-        && offsets.chunks(together).all(|chunk| chunk.windows(2).all(touches));
-    if !is_even {
-        return length;
-    }
-    let firsts: Vec<usize> = offsets.iter().copied().step_by(together).collect();
-    *offsets = firsts;
-    length * together
-}
-
-/// An image with what is around it.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    height: usize,
-    width: usize,
-    /// Zeros above and to the left.
-    before: [usize; 2],
-    /// Height and width of the image.
-    image: [usize; 2],
-    channels: usize,
-}
-
-impl Frame {
-    /// Elements of a row.
-    fn row(&self) -> usize {
-        self.width * self.channels
-    }
-
-    /// The image in its frame: itself where that is the same, else a copy. Of the image's own rows and
-    /// columns those beyond the frame are left out.
-    fn show<'a>(&self, image: &'a [f32], copy: &'a mut Vec<f32>) -> &'a [f32] {
-        let Self { height, width, before: [above, left], image: [rows, columns], channels } = *self;
-        if (height, width, above, left) == (rows, columns, 0, 0) {
-            return image;
-        }
-        let framed = room(copy, height * self.row());
-        framed.fill(0.0);
-        let taken = columns.min(width.saturating_sub(left)) * channels;
-        let from = image.chunks_exact(columns * channels);
-        let to = framed.chunks_exact_mut(self.row()).skip(above);
-        for (to, from) in to.zip(from) {
-            to[(left.min(width)) * channels..][..taken].copy_from_slice(&from[..taken]);
-        }
-        framed
-    }
-}
-
 /// Evenly spaced windows.
 #[derive(Debug, Clone, Copy)]
 struct Steps {
@@ -412,45 +337,6 @@ impl Job for Slide<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Which cells of the kernel reach the pixels of one position between the windows, along an axis.
-struct Reach {
-    /// Pixels of the image at this position.
-    pixels: usize,
-    /// Results wanted before the first and behind the last.
-    before: usize,
-    after: usize,
-    /// For each cell of the kernel the first result, from the first one wanted on, and the cell;
-    /// results ascend.
-    taps: Vec<(usize, usize)>,
-}
-
-impl Reach {
-    /// Of the pixels at `position`, `position` + stride, …
-    fn of(axis: &Axis, position: usize) -> Self {
-        let pixels = (axis.input - position).div_ceil(axis.stride);
-        // A pixel at p is seen by the result r through cell c where r · stride + c · dilation is
-        // p + padding.
-        let seen = (position + axis.padding).cast_signed();
-        let stride = axis.stride.cast_signed();
-        let first = |cell: usize| {
-            let ahead = seen - (cell * axis.dilation).cast_signed();
-            (ahead.rem_euclid(stride) == 0).then(|| (ahead.div_euclid(stride), cell))
-        };
-        let mut taps: Vec<(isize, usize)> = (0..axis.size).filter_map(first).collect();
-        taps.sort_unstable();
-        let least = taps.first().map_or(0, |tap| tap.0).min(0);
-        let most = taps.last().map_or(0, |tap| tap.0) + pixels.cast_signed();
-        let output = axis.output.cast_signed();
-        let taps = taps.into_iter().map(|(result, cell)| ((result - least).cast_unsigned(), cell));
-        Self {
-            pixels,
-            before: least.unsigned_abs(),
-            after: (most - output).max(0).cast_unsigned(),
-            taps: taps.collect(),
         }
     }
 }

@@ -16,6 +16,7 @@
 //! each multiplication with its addition, plain Rust does not.
 
 mod convolution;
+mod frame;
 mod isa;
 mod lanes;
 mod normalization;
@@ -24,7 +25,8 @@ mod pooling;
 mod product;
 mod tile;
 
-pub use convolution::{Axis, Convolution, input_gradient, kernel_gradient, slide};
+pub use convolution::{Convolution, input_gradient, kernel_gradient, slide};
+pub use frame::Axis;
 pub use isa::Isa;
 pub use normalization::{Moments, moments, normalize, normalize_gradient};
 pub use pack::{Matrix, Scratch};

@@ -1,6 +1,6 @@
 //! The largest of each window, channels last, and where it was.
 
-use crate::convolution::Axis;
+use crate::frame::Axis;
 use crate::isa::{Isa, Job};
 use crate::lanes::Lanes;
 

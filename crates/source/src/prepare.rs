@@ -114,7 +114,7 @@ impl Columns<'_> {
     /// What is done with each of them, from the training file; columns with problems are left out.
     fn resolve(&self, train: &Table, deal: Option<&Deal>, problems: &mut Problems) -> Preparation {
         let targets = self.targets.iter().map(|target| target.column.as_str());
-        let inputs = self.inputs.iter().filter_map(|of| of.inputs.column());
+        let inputs = self.inputs.iter().flat_map(|of| of.inputs.columns());
         let taken: Vec<_> = targets.chain(inputs).collect();
         let mut encoders = Vec::new();
         for (of, name) in self.inputs.iter().zip(input_names(self.inputs)) {

@@ -256,6 +256,14 @@ impl Inputs {
         }
     }
 
+    /// The columns that it names: all that it is of, unless it is a table of all that are left.
+    pub(crate) fn columns(&self) -> Vec<&str> {
+        match self {
+            Self::Table(table) => table.columns.iter().flatten().map(String::as_str).collect(),
+            single => single.column().into_iter().collect(),
+        }
+    }
+
     fn check(&self, targets: &[TargetSpec], problems: &mut Problems) {
         let is_target = |column: &str| targets.iter().any(|target| target.column == column);
         match self {

@@ -27,6 +27,10 @@ use clap::Parser;
 use crate::cli::{Cli, Command, LogFormat};
 pub use crate::exit::{Exit, exit_of};
 
+/// Training takes and frees the same large buffers at every step; this one keeps them for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Parses the command line, does what it says, and prints what stood in the way.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "errors go to standard error, once")]

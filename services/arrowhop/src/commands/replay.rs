@@ -75,7 +75,7 @@ pub(super) async fn replay(options: Replay) -> anyhow::Result<Exit> {
     };
     bail!(
         "visit {} (epoch {}, shard {}, {}) differs first: expected {}, found {}; bits differ, too, \
-         between CPUs with and without AVX-512",
+         between CPUs with AVX-512, with AVX2, and with neither",
         visit.visit,
         visit.epoch,
         visit.shard,

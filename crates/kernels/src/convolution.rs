@@ -194,8 +194,7 @@ pub fn kernel_gradient(
 ) {
     let batch = convolution.batch(images.len(), of_result.len(), gradient.len());
     gradient.fill(0.0);
-    let (panels, padded) = (&mut scratch.panels, &mut scratch.padded);
-    isa.run(SumPixels { convolution, batch, images, of_result, gradient, panels, padded });
+    isa.run(SumPixels { convolution, batch, images, of_result, gradient, scratch });
 }
 
 /// Whether windows of one cell stand on every pixel: a plain product over the channels.
@@ -348,62 +347,63 @@ struct SumPixels<'a> {
     images: &'a [f32],
     of_result: &'a [f32],
     gradient: &'a mut [f32],
-    panels: &'a mut Vec<f32>,
-    padded: &'a mut Vec<f32>,
+    scratch: &'a mut Scratch,
 }
 
 impl Job for SumPixels<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { convolution, batch, images, of_result, gradient, panels, padded } = self;
+        let Self { convolution, batch, images, of_result, gradient, scratch } = self;
         let Convolution { axes: [height, width], inputs, outputs } = *convolution;
         let frame = convolution.frame();
         let wide = panel::<L>();
+        let Scratch { panels, padded, offsets, .. } = scratch;
         // Cells of the kernel that touch in the image are the rows of one product.
         let joined = if width.dilation == 1 { width.size } else { 1 };
-        let (groups, cells) = (height.size * (width.size / joined), joined * inputs);
-        let rows_at_once = (PIXELS_BYTES / 4 / wide / width.output).clamp(1, height.output);
-        let size = rows_at_once * width.output * wide;
-        let panels = room(panels, size);
-        let mut offsets = [0; 64];
-        let rows_at_once = rows_at_once.min(offsets.len());
+        let (columns_of_taps, cells) = (width.size / joined, joined * inputs);
+        let pixels = height.output * width.output;
+        // Some rows of one image at a time, or several small images.
+        let near = PIXELS_BYTES / 4 / wide;
+        let rows_at_once = (near / width.output).clamp(1, height.output);
+        let images_at_once = if rows_at_once < height.output { 1 } else { (near / pixels).max(1) };
+        let panels = room(panels, images_at_once * rows_at_once * width.output * wide);
         let step = width.stride * inputs;
-        for number in 0..batch {
-            let image = &images[number * convolution.image()..][..convolution.image()];
-            let framed = frame.show(image, padded);
-            let slopes = &of_result[number * convolution.result()..][..convolution.result()];
-            let slopes = Matrix::new(slopes, height.output * width.output, outputs);
+        for number in (0..batch).step_by(images_at_once) {
+            let count = images_at_once.min(batch - number);
+            let of = |size: usize| number * size..(number + count) * size;
+            let framed = frame.show(&images[of(convolution.image())], padded);
+            let slopes = &of_result[of(convolution.result())];
+            let slopes = Matrix::new(slopes, count * pixels, outputs);
             for y in (0..height.output).step_by(rows_at_once) {
-                let count = rows_at_once.min(height.output - y);
-                for (i, offset) in offsets.iter_mut().enumerate().take(count) {
-                    *offset = (y + i) * height.stride * frame.row();
-                }
-                let runs = Runs { offsets: &offsets[..count], length: width.output, step };
+                let rows = y..height.output.min(y + rows_at_once);
+                offsets.clear();
+                offsets.extend((0..count).flat_map(|image| {
+                    let of_image = image * frame.height;
+                    rows.clone().map(move |y| (of_image + y * height.stride) * frame.row())
+                }));
+                let runs = Runs { offsets, length: width.output, step };
+                let reach = offsets.last().map_or(0, |last| last + (width.output - 1) * step);
                 for column in (0..outputs).step_by(wide) {
                     let columns = wide.min(outputs - column);
-                    let packed = &mut panels[..count * width.output * wide];
+                    let packed = &mut panels[..offsets.len() * width.output * wide];
                     slopes.pack(y * width.output, column, wide, packed);
-                    for group in 0..groups {
-                        let (tap_y, tap_x) =
-                            (group / (width.size / joined), group % (width.size / joined));
+                    for tap in 0..height.size * columns_of_taps {
+                        let (tap_y, tap_x) = (tap / columns_of_taps, tap % columns_of_taps);
                         let from =
                             tap_y * height.dilation * frame.row() + tap_x * width.dilation * inputs;
                         for cell in (0..cells).step_by(L::ROWS) {
                             let rows = L::ROWS.min(cells - cell);
-                            let to = (group * cells + cell) * outputs + column;
-                            let reach = (rows - 1) * outputs + columns;
+                            let to = (tap * cells + cell) * outputs + column;
+                            let written = (rows - 1) * outputs + columns;
                             let target = Target {
-                                first: gradient[to..to + reach].as_mut_ptr(),
+                                first: gradient[to..to + written].as_mut_ptr(),
                                 row_stride: outputs,
                                 columns,
                                 adds: true,
                             };
                             let last = Last { bias: None, relu: false };
-                            debug_assert!(
-                                offsets[count - 1] + from + cell + rows + (width.output - 1) * step
-                                    <= framed.len()
-                            );
-                            // SAFETY: the caller has the instructions; a frame holds all cells that
+                            debug_assert!(reach + from + cell + rows <= framed.len());
+                            // SAFETY: the caller has the instructions; frames hold all cells that
                             // windows see, and those of `rows` lie side by side; the panel was just
                             // packed; the target's reach was checked.
                             unsafe {

@@ -45,20 +45,22 @@ impl Frame {
         self.width * self.channels
     }
 
-    /// The image in its frame: itself where that is the same, else a copy. Of the image's own rows and
-    /// columns those beyond the frame are left out.
-    pub(crate) fn show<'a>(&self, image: &'a [f32], copy: &'a mut Vec<f32>) -> &'a [f32] {
+    /// Images in their frames, one behind the other: themselves where that is the same, else a copy.
+    /// Of an image's rows and columns those beyond its frame are left out.
+    pub(crate) fn show<'a>(&self, images: &'a [f32], copy: &'a mut Vec<f32>) -> &'a [f32] {
         let Self { height, width, before: [above, left], image: [rows, columns], channels } = *self;
         if (height, width, above, left) == (rows, columns, 0, 0) {
-            return image;
+            return images;
         }
-        let framed = room(copy, height * self.row());
+        let images = images.chunks_exact(rows * columns * channels);
+        let framed = room(copy, images.len() * height * self.row());
         framed.fill(0.0);
         let taken = columns.min(width.saturating_sub(left)) * channels;
-        let from = image.chunks_exact(columns * channels);
-        let to = framed.chunks_exact_mut(self.row()).skip(above);
-        for (to, from) in to.zip(from) {
-            to[(left.min(width)) * channels..][..taken].copy_from_slice(&from[..taken]);
+        for (image, framed) in images.zip(framed.chunks_exact_mut(height * self.row())) {
+            let to = framed.chunks_exact_mut(self.row()).skip(above);
+            for (to, from) in to.zip(image.chunks_exact(columns * channels)) {
+                to[left.min(width) * channels..][..taken].copy_from_slice(&from[..taken]);
+            }
         }
         framed
     }

@@ -77,6 +77,12 @@ impl Problems {
         }
     }
 
+    /// Whether no more are kept: what is left of a long input need not be looked at.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.len() > PROBLEMS_MAX
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -126,6 +132,7 @@ mod tests {
             problems.push(format!("row {row}"), "is null");
         }
         assert_eq!(problems.iter().count(), PROBLEMS_MAX + 1);
+        assert!(problems.is_full() && !Problems::one("a", "b").is_full());
         assert!(problems.to_string().ends_with("only the first 50 problems are listed"));
     }
 }

@@ -17,7 +17,7 @@ use crate::graph::{Graph, Input, Output};
 use crate::layer::{Call, Layer, MaskRule, Operation, Shape};
 
 /// Entries that are applied, those of shared nested models each time.
-const APPLICATIONS_MAX: usize = 1 << 14;
+pub(super) const APPLICATIONS_MAX: usize = 1 << 14;
 
 /// The number of a value; `None` where problems leave it unknown.
 type Wire = Option<usize>;
@@ -186,6 +186,9 @@ impl Builder {
         };
         let mut names = std::collections::BTreeSet::new();
         for (index, entry) in model.entries.iter().enumerate() {
+            if self.problems.is_full() {
+                break;
+            }
             if !names.insert(&entry.name) {
                 let place = format!("{}/name", entry.config_place());
                 self.problems.push(place, format!("another layer is named {:?}, too", entry.name));
@@ -226,6 +229,9 @@ impl Builder {
             made.insert((entry, 0), vec![wire]);
         }
         for call in &wiring.calls {
+            if self.problems.is_full() {
+                return vec![None; wiring.outputs.len()];
+            }
             let entry = &model.entries[call.entry];
             let sources = call.sources.iter().map(|&source| self.wire(&made, source, &call.place));
             let wires: Result<Vec<Wire>, (String, String)> = sources.collect();

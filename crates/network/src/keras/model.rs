@@ -134,11 +134,17 @@ fn read_entries<'a>(
         problems.push(place, "there are no layers");
         return None;
     }
-    let entries = layers.iter().enumerate();
-    let read: Vec<Option<Entry<'a>>> = entries
-        .map(|(index, value)| Entry::read(value, format!("{place}/{index}"), index, problems))
-        .collect();
-    read.into_iter().collect()
+    let mut entries = Some(Vec::with_capacity(layers.len()));
+    for (index, value) in layers.iter().enumerate() {
+        if problems.is_full() {
+            return None;
+        }
+        match Entry::read(value, format!("{place}/{index}"), index, problems) {
+            Some(entry) => entries.as_mut().into_iter().for_each(|all| all.push(entry)),
+            None => entries = None,
+        }
+    }
+    entries
 }
 
 /// The input shape that an entry states, and where; of a nested model, its first layer's.

@@ -7,6 +7,7 @@ use arrowhop_types::Problems;
 use serde_json::Value;
 
 use super::arguments::{Arguments, Reference};
+use super::builder::APPLICATIONS_MAX;
 use super::entry::Entry;
 use crate::fields::{Fields, shown};
 
@@ -56,6 +57,9 @@ impl<'a> Wiring<'a> {
         let names = Names::of(entries, &mut found);
         let mut calls = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
+            if found.is_full() {
+                break;
+            }
             if entry.class != "InputLayer" && !makes_mask(entry) {
                 read_calls(number, entry, &names, &mut calls, &mut found);
             }
@@ -191,6 +195,11 @@ fn read_calls<'a>(
             let sources = arguments.tensors.iter().map(|&tensor| names.value(tensor));
             Ok((sources.collect::<Result<Vec<_>, _>>()?, arguments))
         });
+        if calls.len() == APPLICATIONS_MAX {
+            let text = format!("there are more than {APPLICATIONS_MAX} calls of layers");
+            problems.push(place, text);
+            return;
+        }
         match read {
             Ok((sources, arguments)) => {
                 calls.push(WiredCall { entry: number, node, sources, arguments, place });
@@ -202,8 +211,9 @@ fn read_calls<'a>(
 
 /// The model's inputs must be all its InputLayers, each once.
 fn check_inputs(entries: &[Entry<'_>], inputs: &[usize], problems: &mut Problems) {
-    for (number, entry) in entries.iter().enumerate() {
-        let times = inputs.iter().filter(|input| **input == number).count();
+    let mut counts = vec![0_usize; entries.len()];
+    inputs.iter().for_each(|&input| counts[input] += 1);
+    for (entry, times) in entries.iter().zip(counts) {
         let is_input = entry.class == "InputLayer";
         if is_input && times != 1 && problems.is_empty() {
             let text = format!("is {times} times among the model's input_layers, not once");

@@ -23,6 +23,7 @@ mod normalization;
 mod pack;
 mod pooling;
 mod product;
+mod rows;
 mod tile;
 
 pub use convolution::{Convolution, input_gradient, kernel_gradient, slide};
@@ -32,3 +33,4 @@ pub use normalization::{Moments, moments, normalize, normalize_gradient};
 pub use pack::{Matrix, Scratch};
 pub use pooling::{Pooling, pool_max, pool_max_gradient};
 pub use product::{Finish, column_sums, multiply, multiply_transposed};
+pub use rows::{add_to_rows, sum_rows};

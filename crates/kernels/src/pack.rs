@@ -19,6 +19,8 @@ pub struct Scratch {
     pub(crate) panels: Vec<f32>,
     /// Images with the zeros around them.
     pub(crate) padded: Vec<f32>,
+    /// The left operand, where it lies by columns.
+    pub(crate) left: Vec<f32>,
     /// A result before it is turned.
     pub(crate) turned: Vec<f32>,
     /// Where the runs of a window begin.

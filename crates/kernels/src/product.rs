@@ -2,8 +2,9 @@
 //!
 //! Columns of the right operand are packed a panel at a time, of at most [`DEPTH`] elements, and all
 //! rows of the left one are multiplied with it while it is near: K. Goto, R. A. van de Geijn, *Anatomy
-//! of High-Performance Matrix Multiplication*, ACM TOMS 34(3), 2008, without the packing of the left
-//! operand, which tiles read as it lies.
+//! of High-Performance Matrix Multiplication*, ACM TOMS 34(3), 2008. The left operand is read as it
+//! lies where it lies by rows; by columns, each step of a tile would be in another page, so it is packed
+//! once.
 
 use crate::isa::{Isa, Job};
 use crate::lanes::Lanes;
@@ -39,7 +40,7 @@ pub fn multiply(
     if let Some(bias) = finish.bias {
         assert_eq!(bias.len(), right.columns, "one bias for each column");
     }
-    isa.run(Multiply { left, right, finish, result, panel: &mut scratch.panels });
+    isa.run(Multiply { left, right, finish, result, scratch });
 }
 
 /// `result` (rows, columns) = left · right for a left operand of few rows and a large right one that
@@ -83,16 +84,18 @@ struct Multiply<'a> {
     right: Matrix<'a>,
     finish: Finish<'a>,
     result: &'a mut [f32],
-    panel: &'a mut Vec<f32>,
+    scratch: &'a mut Scratch,
 }
 
 impl Job for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { left, right, finish, result, panel: buffer } = self;
+        let Self { left, right, finish, result, scratch } = self;
+        let Scratch { panels, left: packed_left, .. } = scratch;
         let width = panel::<L>();
         let depth = left.columns;
-        let buffer = room(buffer, width * depth.clamp(1, DEPTH));
+        let left = Left::of::<L>(left, packed_left);
+        let buffer = room(panels, width * depth.clamp(1, DEPTH));
         for column in (0..right.columns).step_by(width) {
             let bias = finish.bias.map(|bias| pack_bias(bias, column));
             let columns = width.min(right.columns - column);
@@ -104,10 +107,10 @@ impl Job for Multiply<'_> {
                 let is_last = from + length == depth;
                 let last =
                     Last { bias: bias.as_ref().filter(|_| is_last), relu: finish.relu && is_last };
-                let runs = Runs { offsets: &[0], length, step: left.column_stride };
+                let runs = Runs { offsets: &[0], length, step: left.step };
                 for row in (0..left.rows).step_by(L::ROWS) {
                     let rows = L::ROWS.min(left.rows - row);
-                    let first = row * left.row_stride + from * left.column_stride;
+                    let first = row * left.by_row + from * left.step;
                     let to = &mut result[row * right.columns + column..];
                     let target = Target {
                         first: to.as_mut_ptr(),
@@ -125,5 +128,36 @@ impl Job for Multiply<'_> {
                 }
             }
         }
+    }
+}
+
+/// The left operand as tiles read it.
+struct Left<'a> {
+    data: &'a [f32],
+    rows: usize,
+    /// From a tile's first row to the next one's, for each row of a tile.
+    by_row: usize,
+    /// From row to row within a tile.
+    row_stride: usize,
+    /// Along the common dimension.
+    step: usize,
+}
+
+impl<'a> Left<'a> {
+    #[inline(always)]
+    fn of<L: Lanes>(left: Matrix<'a>, packed: &'a mut Vec<f32>) -> Self {
+        let Matrix { data, rows, columns: depth, row_stride, column_stride } = left;
+        if row_stride != 1 || column_stride == 1 {
+            return Self { data, rows, by_row: row_stride, row_stride, step: column_stride };
+        }
+        let packed = room(packed, rows.div_ceil(L::ROWS) * L::ROWS * depth);
+        for (number, tile) in packed.chunks_exact_mut(L::ROWS * depth.max(1)).enumerate() {
+            let row = number * L::ROWS;
+            let count = L::ROWS.min(rows - row);
+            for (k, to) in tile.chunks_exact_mut(L::ROWS).enumerate() {
+                to[..count].copy_from_slice(&data[k * column_stride + row..][..count]);
+            }
+        }
+        Self { data: packed, rows, by_row: depth, row_stride: 1, step: L::ROWS }
     }
 }

@@ -1,9 +1,9 @@
 //! Every kernel against the sums that define it, on every set of instructions that this CPU has.
 
 use arrowhop_kernels::{
-    Axis, Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, column_sums, input_gradient,
-    kernel_gradient, moments, multiply, multiply_transposed, normalize, normalize_gradient,
-    pool_max, pool_max_gradient, slide,
+    Axis, Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, add_to_rows, column_sums,
+    input_gradient, kernel_gradient, moments, multiply, multiply_transposed, normalize,
+    normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
 };
 use proptest::prelude::*;
 
@@ -286,6 +286,17 @@ fn a_long_common_dimension_is_summed_up_in_parts() {
 fn many_pixels_are_summed_up_in_parts() {
     let axis = Axis { input: 33, size: 3, stride: 1, dilation: 1, padding: 1, output: 33 };
     check_convolution(&Convolution { axes: [axis; 2], inputs: 5, outputs: 33 }, 2);
+}
+
+#[test]
+fn rows_are_summed_up_by_their_places() {
+    let matrix = [1.0, 10.0, 2.0, 20.0, 4.0, 40.0];
+    let mut found = [f32::NAN; 4];
+    sum_rows(&matrix, &[2.0, 0.0, 1.0, 1.0], 2, &[0.5, 0.25], &mut found);
+    assert_eq!(found, [5.5, 50.25, 4.5, 40.25]);
+    let mut gradient = [0.0; 6];
+    add_to_rows(&[1.0, 2.0, 3.0, 4.0], 2, &[2.0, 0.0, 1.0, 1.0], 2, &mut gradient);
+    assert_eq!(gradient, [1.0, 2.0, 6.0, 8.0, 1.0, 2.0]);
 }
 
 #[test]

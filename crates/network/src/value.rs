@@ -1,6 +1,6 @@
 //! What flows between layers: a batch of values of one shape.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use crate::layer::Shape;
 
@@ -56,9 +56,9 @@ impl Value {
         self.rows
     }
 
-    /// (batch, indices), of a one-hot value.
-    pub(crate) fn indices(&self) -> Option<Tensor<2, Int>> {
-        self.is_one_hot.then(|| self.rows.clone().int())
+    /// (batch, places of ones), of a one-hot value.
+    pub(crate) fn places(&self) -> Option<Tensor<2>> {
+        self.is_one_hot.then(|| self.rows.clone())
     }
 
     /// (batch, shape…).

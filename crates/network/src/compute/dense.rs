@@ -1,7 +1,6 @@
 //! Layers that work on each vector of the last axis, or element by element with weights.
 
-use burn::tensor::module::embedding;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::activation;
 
 use super::Weights;
 use super::shape::{aligned, dims_of};
@@ -13,13 +12,8 @@ use crate::value::Value;
 pub(crate) fn dense(x: Value, weights: &Weights<'_>) -> Value {
     let bias = (weights.len() == 2).then(|| weights.flat(1));
     let &[inputs, outputs] = weights.shape(0) else { panic!("a Dense kernel has two axes") };
-    if let Some(indices) = x.indices() {
-        let kernel = weights.get::<2>(0);
-        let summed = sum_rows(embedding(kernel, indices));
-        let rows = match bias {
-            Some(bias) => summed + bias.reshape([1, outputs]),
-            None => summed,
-        };
+    if let Some(places) = x.places() {
+        let rows = kernel_ops::sum_rows(places, weights.flat(0), bias, outputs);
         return Value::of_rows(rows, vec![outputs]);
     }
     let batch = x.batch();
@@ -29,12 +23,6 @@ pub(crate) fn dense(x: Value, weights: &Weights<'_>) -> Value {
     let rows = x.rows().reshape([batch * vectors, inputs]);
     let rows = kernel_ops::dense(rows, weights.flat(0), bias);
     Value::of_rows(rows.reshape([batch, vectors * outputs]), shape)
-}
-
-/// (batch, rows, out) to (batch, out).
-fn sum_rows(rows: Tensor<3>) -> Tensor<2> {
-    let [batch, _, outputs] = rows.dims();
-    rows.sum_dim(1).reshape([batch, outputs])
 }
 
 /// max(0, x) + alpha · min(0, x).
@@ -52,7 +40,7 @@ mod tests {
     use super::*;
     use crate::layer::Operation;
     use burn::module::Param;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{Device, Tensor, TensorData};
 
     #[test]
     fn dense_works_over_the_last_axis() {

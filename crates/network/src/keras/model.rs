@@ -134,17 +134,14 @@ fn read_entries<'a>(
         problems.push(place, "there are no layers");
         return None;
     }
-    let mut entries = Some(Vec::with_capacity(layers.len()));
+    let mut entries = Vec::with_capacity(layers.len());
     for (index, value) in layers.iter().enumerate() {
         if problems.is_full() {
             return None;
         }
-        match Entry::read(value, format!("{place}/{index}"), index, problems) {
-            Some(entry) => entries.as_mut().into_iter().for_each(|all| all.push(entry)),
-            None => entries = None,
-        }
+        entries.extend(Entry::read(value, format!("{place}/{index}"), index, problems));
     }
-    entries
+    (entries.len() == layers.len()).then_some(entries)
 }
 
 /// The input shape that an entry states, and where; of a nested model, its first layer's.

@@ -63,6 +63,28 @@ impl<B: KernelOps> Backward<B, 3> for Dense {
     }
 }
 
+/// The backward pass of [`KernelOps::sum_rows`].
+#[derive(Debug)]
+struct SumRows;
+
+impl<B: KernelOps> Backward<B, 2> for SumRows {
+    /// The places, and the kernel's elements.
+    type State = (FloatTensor<B>, usize);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [kernel, bias] = ops.parents;
+        let of_result = grads.consume::<B>(&ops.node);
+        let (places, elements) = ops.state;
+        if let Some(node) = bias {
+            let channels = of_result.shape()[1];
+            grads.register::<B>(node.id, B::bias_gradient(of_result.clone(), channels));
+        }
+        if let Some(node) = kernel {
+            grads.register::<B>(node.id, B::sum_rows_gradient(of_result, places, elements));
+        }
+    }
+}
+
 /// The backward pass of [`KernelOps::max_pool`].
 #[derive(Debug)]
 struct MaxPool;
@@ -158,6 +180,31 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     }
 
     fn dense_kernel_gradient(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        unimplemented_gradient()
+    }
+
+    fn sum_rows(
+        places: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let places = places.into_primitive();
+        let (kernel, of_kernel) = kernel.into_parts();
+        let (bias, of_bias) = bias.into_parts();
+        let state = (places.clone(), kernel.shape()[0]);
+        let prepared = SumRows.prepare::<C>([of_kernel, of_bias]);
+        let result = B::sum_rows(places, kernel, bias);
+        match prepared.compute_bound().stateful() {
+            OpsKind::Tracked(tracked) => tracked.finish(state, result),
+            OpsKind::UnTracked(untracked) => untracked.finish(result),
+        }
+    }
+
+    fn sum_rows_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: usize,
+    ) -> FloatTensor<Self> {
         unimplemented_gradient()
     }
 

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 
 use arrowhop_kernels::{
-    Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, column_sums, input_gradient,
-    kernel_gradient, moments, multiply, multiply_transposed, normalize, normalize_gradient,
-    pool_max, pool_max_gradient, slide,
+    Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, add_to_rows, column_sums,
+    input_gradient, kernel_gradient, moments, multiply, multiply_transposed, normalize,
+    normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
 };
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{BackendTypes, Flex, TensorMetadata};
@@ -13,8 +13,9 @@ use burn::tensor::TensorData;
 
 use super::KernelOps;
 
-/// Rows up to which the gradient of a dense layer's input is computed turned around.
-const FEW_ROWS: usize = 96;
+/// Rows up to which the gradient of a dense layer's input is computed turned around: then its kernel
+/// is read as it lies. Beyond, packing it is little beside the product.
+const FEW_ROWS: usize = 1024;
 
 thread_local! {
     /// A thread trains one model at a time.
@@ -108,6 +109,23 @@ impl KernelOps for Flex {
         })
     }
 
+    fn sum_rows(places: FlexTensor, kernel: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        let [places, kernel, bias] = [places, kernel, bias].map(contiguous);
+        let [rows, count] = places.shape().dims();
+        filled([rows, bias.shape()[0]], |result, _| {
+            sum_rows(floats(&kernel), floats(&places), count, floats(&bias), result);
+        })
+    }
+
+    fn sum_rows_gradient(of_result: FlexTensor, places: FlexTensor, elements: usize) -> FlexTensor {
+        let [of_result, places] = [of_result, places].map(contiguous);
+        let [_, width] = of_result.shape().dims();
+        let [_, count] = places.shape().dims();
+        filled([elements], |gradient, _| {
+            add_to_rows(floats(&of_result), width, floats(&places), count, gradient);
+        })
+    }
+
     fn bias_gradient(of_result: FlexTensor, channels: usize) -> FlexTensor {
         let of_result = contiguous(of_result);
         filled([channels], |sums, _| column_sums(floats(&of_result), sums))
@@ -194,7 +212,7 @@ fn floats(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("a contiguous tensor of floats is a slice")
 }
 
-/// A tensor of this shape, as `fill` makes it.
+/// A tensor of this shape, as `fill` makes it of zeros.
 fn filled<const D: usize>(
     shape: [usize; D],
     fill: impl FnOnce(&mut [f32], &mut Scratch),

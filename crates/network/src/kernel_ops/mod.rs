@@ -45,6 +45,21 @@ pub(crate) fn dense(x: Tensor<2>, kernel: Tensor<1>, bias: Option<Tensor<1>>) ->
     ))
 }
 
+/// The sums of the kernel's rows (inputs, outputs) at these places (rows, count), plus the bias.
+pub(crate) fn sum_rows(
+    places: Tensor<2>,
+    kernel: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    outputs: usize,
+) -> Tensor<2> {
+    let device = places.device();
+    Tensor::from_dispatch(Dispatch::sum_rows(
+        places.into_dispatch(),
+        kernel.into_dispatch(),
+        bias_of(bias, outputs, &device).into_dispatch(),
+    ))
+}
+
 /// The bias, or zeros that nobody learns.
 fn bias_of(bias: Option<Tensor<1>>, outputs: usize, device: &Device) -> Tensor<1> {
     bias.unwrap_or_else(|| Tensor::zeros([outputs], device))
@@ -114,7 +129,21 @@ pub(crate) trait KernelOps: Backend {
         x: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    /// Of both by the bias: the sums over all rows of so many channels.
+    /// The sums of the kernel's rows at these places, plus the bias.
+    fn sum_rows(
+        places: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// By the kernel, which has so many elements.
+    fn sum_rows_gradient(
+        of_result: FloatTensor<Self>,
+        places: FloatTensor<Self>,
+        elements: usize,
+    ) -> FloatTensor<Self>;
+
+    /// Of all by the bias: the sums over all rows of so many channels.
     fn bias_gradient(of_result: FloatTensor<Self>, channels: usize) -> FloatTensor<Self>;
 
     /// The largest of each window, and its place in its image.

@@ -59,7 +59,8 @@ fn texts() -> Vec<(&'static str, String, &'static str)> {
     let nested = |levels: usize| "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
     let twins = [dense("same", 4), dense("same", 4)];
     let names = [dense(&"n".repeat(1 << 20), 4)];
-    let many = vec![json!({"class_name": "Dense", "config": {"units": 0}}); 20_000];
+    let many = vec![json!({"class_name": "Dense", "config": {"units": 0}}); 4_096];
+    let long = vec![json!({"class_name": "Dense", "config": {"units": 0}}); 20_000];
     let objects = format!("[{}{{\"a\":0}}]", "{\"a\":0},".repeat(65_000));
     let mut wide = dense("d", 4);
     wide["config"]["batch_input_shape"] = json!([null, 1_u64 << 40]);
@@ -72,7 +73,8 @@ fn texts() -> Vec<(&'static str, String, &'static str)> {
         ("a cycle of one", ring(1), "/config/layers/0/inbound_nodes/0"),
         ("duplicate names", sequential(&twins), "/config/layers/1/config/name"),
         ("a name of a mebibyte", sequential(&names), "/config/layers/0/config/name"),
-        ("20,000 wrong layers", sequential(&many), "/config/layers/0/config/batch_input_shape"),
+        ("4,096 wrong layers", sequential(&many), "/config/layers/0/config/batch_input_shape"),
+        ("20,000 wrong layers", sequential(&long), "/config/layers"),
         ("65,000 objects", objects, ""),
         ("20,000 calls of a layer", shared(20_000), "/config/layers/1/inbound_nodes/16384"),
         ("8 MiB of digits", "1".repeat(8 << 20), ""),

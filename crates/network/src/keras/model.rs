@@ -8,6 +8,10 @@ use super::read_shape;
 use super::wiring::Wiring;
 use crate::fields::{Fields, shown};
 
+/// A longer list of layers is refused before its entries are read; the largest networks of
+/// `keras.applications` list about 1,000.
+const LAYERS_MAX: usize = 4096;
+
 /// A model's options.
 pub(super) struct Model<'a> {
     pub(super) entries: Vec<Entry<'a>>,
@@ -132,6 +136,10 @@ fn read_entries<'a>(
 ) -> Option<Vec<Entry<'a>>> {
     if layers.is_empty() {
         problems.push(place, "there are no layers");
+        return None;
+    }
+    if layers.len() > LAYERS_MAX {
+        problems.push(place, format!("lists {} layers; at most {LAYERS_MAX} are read", layers.len()));
         return None;
     }
     let mut entries = Vec::with_capacity(layers.len());

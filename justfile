@@ -24,6 +24,16 @@ bench-hop *ARGS:
 bench-train *ARGS:
     cargo run --release --package arrowhop-tests --bin bench-train -- {{ARGS}}
 
+# Eight models on one GPU beside PyTorch's.
+bench-gpu *ARGS:
+    cargo run --release --package arrowhop-tests --bin bench-train -- --device gpu \
+        --networks m2,resnet18,resnet50 --batches 64 --threads 8 {{ARGS}}
+
+# A whole model selection beside Ray Tune's; needs a Python with both.
+bench-ray DATA *ARGS:
+    cargo build --release
+    ${ARROWHOP_TORCH_PYTHON:-python3} tests/python/beside_ray.py {{DATA}} {{ARGS}}
+
 # The quickstart.
 demo:
     cargo run --release -- fit examples/quickstart.toml

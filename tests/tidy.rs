@@ -39,6 +39,7 @@ fn may_use_theirs(part: &str, package: &str) -> bool {
         "anyhow" | "clap" => &["arrowhop"],
         "arrow-flight" => &["flight"],
         "hdf5-pure" | "zip" => &["weights"],
+        "nvml-wrapper" => &["train"],
         "object_store" => &["source"],
         "parquet" => &["source", "arrowhop"],
         "prost" => &["wire", "flight"],

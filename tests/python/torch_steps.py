@@ -2,7 +2,8 @@
 
     torch_steps.py NETWORK BATCH THREADS SETTING
 
-SETTING is `plain`, `channels_last`, or for the network of hashed features `bags`. Commands come by
+SETTING is `plain`, `channels_last`, or for the network of hashed features `bags`; `cuda` and
+`cuda_tf32` put as many models as THREADS on a GPU, which take turns. Commands come by
 standard input, one a line: the number of steps to make. Each is answered by one JSON line with the
 wall and the CPU seconds that they took. Forward pass, backward pass and a step of SGD with momentum.
 """
@@ -84,6 +85,38 @@ def resnet18():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
+class Bottleneck(nn.Module):
+    """A block of ResNet-50."""
+
+    def __init__(self, inputs, width, stride, has_shortcut):
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width),
+        )
+        self.shortcut = nn.Identity()
+        if has_shortcut:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
+
+    def forward(self, x):
+        return torch.relu(self.inner(x) + self.shortcut(x))
+
+
+def resnet50():
+    layers = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+    ]
+    inputs = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for block in range(blocks):
+            layers.append(Bottleneck(inputs, width, stride if block == 0 else 1, block == 0))
+            inputs = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
+
+
 def dense(*sizes):
     layers = []
     for inputs, outputs in zip(sizes, sizes[1:]):
@@ -99,6 +132,7 @@ def prepare(network, batch, setting):
         "m1": lambda: (m1(), images, 10),
         "m2": lambda: (m2(), images, 10),
         "resnet18": lambda: (resnet18(), images, 10),
+        "resnet50": lambda: (resnet50(), (3, 112, 112), 1000),
         "w6": lambda: (Bags() if setting == "bags" else dense(7306, 1000, 500, 2), (7306,), 2),
     }[network]
     model, shape, classes = made()
@@ -121,17 +155,32 @@ def cpu_seconds():
 
 def main():
     network, batch, threads, setting = sys.argv[1:]
-    torch.set_num_threads(int(threads))
     torch.manual_seed(1)
-    model, x, classes = prepare(network, int(batch), setting)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    on_gpu = setting.startswith("cuda")
+    if on_gpu:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting == "cuda_tf32"
+        torch.backends.cudnn.benchmark = True
+    else:
+        torch.set_num_threads(int(threads))
+    trained = []
+    for _ in range(int(threads) if on_gpu else 1):
+        model, x, classes = prepare(network, int(batch), setting)
+        if on_gpu:
+            model = model.to("cuda", memory_format=torch.channels_last)
+            x, classes = x.cuda(), classes.cuda()
+            if x.dim() == 4:
+                x = x.to(memory_format=torch.channels_last)
+        trained.append((model, x, classes, torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)))
     loss_of = nn.CrossEntropyLoss()
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), cpu_seconds()
         for _ in range(int(line)):
-            optimizer.zero_grad()
-            loss_of(model(x), classes).backward()
-            optimizer.step()
+            for model, x, classes, optimizer in trained:
+                optimizer.zero_grad()
+                loss_of(model(x), classes).backward()
+                optimizer.step()
+        if on_gpu:
+            torch.cuda.synchronize()
         took = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
         print(json.dumps(took), flush=True)
 

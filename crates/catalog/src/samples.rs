@@ -316,6 +316,7 @@ pub(crate) fn record(visit: &IntendedVisit, started_at: Timestamp) -> VisitRecor
         digest: digest(visit.model, version),
         started_at,
         ended_at: started_at + Duration::from_micros(50),
+        computed_by: "avx2".into(),
         timing: VisitTiming {
             queue: Duration::from_micros(1),
             fetch: Duration::from_micros(2),

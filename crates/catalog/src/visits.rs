@@ -163,7 +163,7 @@ fn write(transaction: &Transaction<'_>, run: RunId, record: &VisitRecord) -> Res
                  version = ?3, digest = ?4, started_at = ?5, ended_at = ?6, queue_us = ?7,
                  fetch_us = ?8, stall_us = ?9, train_us = ?10, evaluate_us = ?11, state_us = ?12,
                  cpu_us = ?13, hop_bytes = ?14, train_rows = ?15, train_loss_sum = ?16,
-                 validation_rows = ?17, validation_loss_sum = ?18
+                 validation_rows = ?17, validation_loss_sum = ?18, computed_by = ?19
              WHERE run = ?1 AND visit = ?2",
         )?
         .execute(params![
@@ -185,6 +185,7 @@ fn write(transaction: &Transaction<'_>, run: RunId, record: &VisitRecord) -> Res
             record.train.loss_sum,
             record.validation.rows,
             record.validation.loss_sum,
+            record.computed_by,
         ])?;
     scores::write_visit(transaction, run, record)
 }
@@ -201,6 +202,7 @@ fn visit_record(row: &Row<'_>) -> rusqlite::Result<VisitRecord> {
         digest: row::digest(row, "digest")?,
         started_at: row::timestamp(row, "started_at")?,
         ended_at: row::timestamp(row, "ended_at")?,
+        computed_by: row.get("computed_by")?,
         timing: VisitTiming {
             queue: row::duration(row, "queue_us")?,
             fetch: row::duration(row, "fetch_us")?,

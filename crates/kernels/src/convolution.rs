@@ -15,6 +15,7 @@ use crate::lanes::Lanes;
 use crate::pack::{Matrix, Scratch, pack_bias, room};
 use crate::product::Finish;
 use crate::tile::{Last, Runs, Target, panel, tile};
+use crate::winograd;
 
 /// Bytes of a panel of pixels that is held near while the kernel's gradient is summed up.
 const PIXELS_BYTES: usize = 16 << 10;
@@ -32,12 +33,12 @@ pub struct Convolution {
 
 impl Convolution {
     /// Elements of one image.
-    fn image(&self) -> usize {
+    pub(crate) fn image(&self) -> usize {
         self.axes[0].input * self.axes[1].input * self.inputs
     }
 
     /// Elements of one result.
-    fn result(&self) -> usize {
+    pub(crate) fn result(&self) -> usize {
         self.axes[0].output * self.axes[1].output * self.outputs
     }
 
@@ -92,6 +93,9 @@ pub fn slide(
         let right = Matrix::new(kernel, convolution.inputs, convolution.outputs);
         return crate::product::multiply(isa, left, right, finish, result, scratch);
     }
+    if winograd::applies(convolution) {
+        return winograd::slide(isa, convolution, images, kernel, finish, result, scratch);
+    }
     let frame = convolution.frame();
     let cells = window_runs(convolution, &frame, &mut scratch.offsets);
     let windows = Windows {
@@ -136,6 +140,10 @@ pub fn input_gradient(
         let left = Matrix::new(of_result, pixels, outputs);
         let right = Matrix::new(kernel, inputs, outputs).transposed();
         return crate::product::multiply(isa, left, right, Finish::default(), gradient, scratch);
+    }
+    if winograd::applies(convolution) {
+        let of = convolution;
+        return winograd::input_gradient(isa, of, of_result, kernel, gradient, scratch);
     }
     for y in 0..height.stride.min(height.input) {
         for x in 0..width.stride.min(width.input) {
@@ -193,6 +201,10 @@ pub fn kernel_gradient(
     scratch: &mut Scratch,
 ) {
     let batch = convolution.batch(images.len(), of_result.len(), gradient.len());
+    if winograd::applies(convolution) {
+        let of = convolution;
+        return winograd::kernel_gradient(isa, of, images, of_result, gradient, scratch);
+    }
     gradient.fill(0.0);
     isa.run(SumPixels { convolution, batch, images, of_result, gradient, scratch });
 }

@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+/// This process's.
+static CURRENT: OnceLock<Isa> = OnceLock::new();
+
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
 use crate::lanes::{Lanes, Portable};
@@ -21,12 +24,23 @@ impl Isa {
     /// From slow to fast.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
+    /// The one chosen for this process, else the fastest that this CPU has.
+    #[must_use]
+    pub fn current() -> Self {
+        *CURRENT.get_or_init(Self::best)
+    }
+
     /// The fastest that this CPU has.
     #[must_use]
     pub fn best() -> Self {
-        static BEST: OnceLock<Isa> = OnceLock::new();
-        let best = || Self::ALL.into_iter().rev().find(|isa| isa.is_here());
-        *BEST.get_or_init(|| best().unwrap_or(Self::Portable))
+        Self::ALL.into_iter().rev().find(|isa| isa.is_here()).unwrap_or(Self::Portable)
+    }
+
+    /// Makes it this process's for good. `false` when this CPU does not have it, or another one is in
+    /// use already.
+    #[must_use]
+    pub fn choose(self) -> bool {
+        self.is_here() && *CURRENT.get_or_init(|| self) == self
     }
 
     /// Whether this CPU has it.

@@ -23,6 +23,11 @@ pub struct Scratch {
     pub(crate) left: Vec<f32>,
     /// A result before it is turned.
     pub(crate) turned: Vec<f32>,
+    /// Transformed tiles of images, and what comes of them.
+    pub(crate) tiles: Vec<f32>,
+    pub(crate) products: Vec<f32>,
+    /// A part of a kernel, cell by cell.
+    pub(crate) cells: Vec<f32>,
     /// Where the runs of a window begin.
     pub(crate) offsets: Vec<usize>,
 }

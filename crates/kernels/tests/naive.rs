@@ -2,8 +2,8 @@
 
 use arrowhop_kernels::{
     Axis, Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, add_to_rows, column_sums,
-    input_gradient, kernel_gradient, moments, multiply, multiply_transposed, normalize,
-    normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
+    input_gradient, keep_positive, kernel_gradient, moments, multiply, multiply_transposed,
+    normalize, normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
 };
 use proptest::prelude::*;
 
@@ -282,6 +282,22 @@ fn a_long_common_dimension_is_summed_up_in_parts() {
     }
 }
 
+/// Those that are computed with fewer multiplications.
+#[test]
+fn convolutions_of_3x3_over_many_channels_are_sums_of_products() {
+    let axis =
+        |input, padding, output| Axis { input, size: 3, stride: 1, dilation: 1, padding, output };
+    for (height, width, inputs, outputs, batch) in [
+        (axis(5, 1, 5), axis(8, 1, 8), 32, 48, 3),
+        (axis(8, 0, 6), axis(7, 0, 5), 48, 32, 2),
+        (axis(4, 2, 6), axis(4, 2, 4), 32, 32, 2),
+        (axis(4, 1, 4), axis(4, 1, 4), 400, 32, 1),
+        (axis(30, 1, 30), axis(30, 1, 30), 32, 32, 2),
+    ] {
+        check_convolution(&Convolution { axes: [height, width], inputs, outputs }, batch);
+    }
+}
+
 #[test]
 fn many_pixels_are_summed_up_in_parts() {
     let axis = Axis { input: 33, size: 3, stride: 1, dilation: 1, padding: 1, output: 33 };
@@ -291,12 +307,24 @@ fn many_pixels_are_summed_up_in_parts() {
 #[test]
 fn rows_are_summed_up_by_their_places() {
     let matrix = [1.0, 10.0, 2.0, 20.0, 4.0, 40.0];
-    let mut found = [f32::NAN; 4];
-    sum_rows(&matrix, &[2.0, 0.0, 1.0, 1.0], 2, &[0.5, 0.25], &mut found);
-    assert_eq!(found, [5.5, 50.25, 4.5, 40.25]);
-    let mut gradient = [0.0; 6];
-    add_to_rows(&[1.0, 2.0, 3.0, 4.0], 2, &[2.0, 0.0, 1.0, 1.0], 2, &mut gradient);
-    assert_eq!(gradient, [1.0, 2.0, 6.0, 8.0, 1.0, 2.0]);
+    let places = [2.0, 0.0, 1.0, 1.0];
+    for isa in here() {
+        let mut found = [f32::NAN; 4];
+        let finish = Finish { bias: Some(&[0.5, -41.0]), relu: false };
+        sum_rows(isa, &matrix, &places, 2, finish, &mut found);
+        assert_eq!(found, [5.5, 9.0, 4.5, -1.0]);
+        sum_rows(isa, &matrix, &places, 2, Finish { relu: true, ..finish }, &mut found);
+        assert_eq!(found, [5.5, 9.0, 4.5, 0.0]);
+        let mut gradient = [0.0; 6];
+        add_to_rows(isa, &[1.0, 2.0, 3.0, 4.0], 2, &places, 2, &mut gradient);
+        assert_eq!(gradient, [1.0, 2.0, 6.0, 8.0, 1.0, 2.0]);
+    }
+}
+
+#[test]
+fn a_rectifier_s_gradient_is_that_of_what_is_above_0() {
+    let result = [1.0, 0.0, 0.5, f32::NAN];
+    assert_eq!(keep_positive(&[1.0, 2.0, -3.0, 4.0], &result), [1.0, 0.0, -3.0, 0.0]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod initializer;
 mod keras;
 mod kernel_ops;
 mod layer;
+mod memory;
 mod network;
 mod regularizer;
 mod spec;
@@ -27,7 +28,7 @@ mod window;
 
 pub use binding::Binding;
 pub use error::NetworkError;
-pub use kernel_ops::isa;
-pub use network::{Input, Memory, Network, Step, TrainingPass};
+pub use kernel_ops::{choose_isa, is_cpu, isa};
+pub use network::{DeviceStep, Input, Memory, Network, Step, TrainingPass};
 pub use regularizer::Regularizer;
 pub use spec::{InputShape, LayerSummary, NetworkSpec, OutputSpec, WeightSpec};

@@ -35,6 +35,17 @@ pub enum Input {
     OneHot(Tensor<2>),
 }
 
+impl Input {
+    /// The same for a network that is to be trained.
+    #[must_use]
+    pub fn autodiff(self) -> Self {
+        match self {
+            Self::Values(tensor) => Self::Values(tensor.autodiff()),
+            Self::OneHot(tensor) => Self::OneHot(tensor.autodiff()),
+        }
+    }
+}
+
 /// What a training pass gives.
 #[derive(Debug)]
 pub struct TrainingPass {
@@ -42,6 +53,17 @@ pub struct TrainingPass {
     pub outputs: Vec<Tensor<2>>,
     /// New contents of arrays that layers change themselves, such as moving statistics.
     pub(crate) changed: Vec<(usize, Tensor<1>)>,
+}
+
+/// A trainable weight array in an optimizer's hands, on its device.
+#[derive(Debug)]
+pub struct DeviceStep {
+    /// Its place in Keras's `get_weights()` order.
+    pub array: usize,
+    /// (elements), to be changed.
+    pub weights: Tensor<1>,
+    /// (elements): of the sum whose gradients were taken, by each weight.
+    pub gradient: Tensor<1>,
 }
 
 /// A trainable weight array in an optimizer's hands.
@@ -144,7 +166,33 @@ impl Network {
     ///
     /// On the CPU nothing is copied as long as no one else holds the weights.
     #[must_use]
-    pub fn update(mut self, mut gradients: Gradients, update: impl FnOnce(&mut [Step])) -> Self {
+    pub fn update(self, gradients: Gradients, update: impl FnOnce(&mut [Step])) -> Self {
+        self.update_on_device(gradients, |steps| {
+            let on_cpu = steps.iter_mut().map(|step| {
+                let device = step.weights.device();
+                let nothing = || Tensor::empty([0], &device);
+                let weights = std::mem::replace(&mut step.weights, nothing());
+                let gradient = std::mem::replace(&mut step.gradient, nothing());
+                let [weights, gradient] = [weights, gradient].map(|of| floats(of.into_data()));
+                Step { array: step.array, weights, gradient }
+            });
+            let mut on_cpu: Vec<Step> = on_cpu.collect();
+            update(&mut on_cpu);
+            for (step, made) in steps.iter_mut().zip(on_cpu) {
+                let shape = [made.weights.len()];
+                let data = TensorData::new(made.weights, shape);
+                step.weights = Tensor::from_data(data, &step.weights.device());
+            }
+        })
+    }
+
+    /// As [`Network::update`], with arrays that stay where they are.
+    #[must_use]
+    pub fn update_on_device(
+        mut self,
+        mut gradients: Gradients,
+        update: impl FnOnce(&mut [DeviceStep]),
+    ) -> Self {
         let mut steps = Vec::new();
         let mut places = Vec::new();
         let mut arrays: Vec<Option<Param<Tensor<1>>>> = self.arrays.into_iter().map(Some).collect();
@@ -152,17 +200,15 @@ impl Network {
             let Some(param) = place.take_if(|param| param.is_require_grad()) else { continue };
             let (id, tensor, _) = param.consume();
             let gradient = tensor.grad_remove(&mut gradients);
-            places.push((id, tensor.device()));
-            let weights = floats(tensor.inner().into_data());
-            let gradient = gradient.map(|gradient| floats(gradient.into_data()));
-            let gradient = gradient.unwrap_or_else(|| vec![0.0; weights.len()]);
-            steps.push(Step { array, weights, gradient });
+            places.push(id);
+            let weights = tensor.inner();
+            let gradient = gradient.unwrap_or_else(|| weights.zeros_like());
+            steps.push(DeviceStep { array, weights, gradient });
         }
         update(&mut steps);
-        for (step, (id, device)) in steps.into_iter().zip(places) {
-            let shape = [step.weights.len()];
-            let tensor = Tensor::from_data(TensorData::new(step.weights, shape), &device);
-            arrays[step.array] = Some(Param::initialized(id, tensor.require_grad()));
+        for (step, id) in steps.into_iter().zip(places) {
+            let weights = step.weights.autodiff().require_grad();
+            arrays[step.array] = Some(Param::initialized(id, weights));
         }
         self.arrays = arrays.into_iter().flatten().collect();
         self

@@ -1,6 +1,8 @@
 //! Penalties on weights, added to the loss. Source: Keras's `regularizers.L1L2`: Σ l1·|w| + l2·w²,
 //! without a half.
 
+use burn::tensor::Tensor;
+
 /// A penalty on one weight array.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Regularizer {
@@ -24,6 +26,14 @@ impl Regularizer {
             penalty += self.l2 * weights.iter().map(square).sum::<f64>();
         }
         penalty
+    }
+
+    /// The penalty of weights on a device, one number, and its gradient.
+    #[must_use]
+    pub fn on_device(&self, weights: &Tensor<1>) -> (Tensor<1>, Tensor<1>) {
+        let square = (weights.clone() * weights.clone()).sum() * self.l2;
+        let penalty = weights.clone().abs().sum() * self.l1 + square;
+        (penalty, weights.clone().sign() * self.l1 + weights.clone() * (2.0 * self.l2))
     }
 
     /// Adds the penalty's gradient: l1·sign(w) + 2·l2·w.
@@ -53,5 +63,10 @@ mod tests {
         let mut gradient = [1.0; 3];
         regularizer.add_gradient(&weights, &mut gradient);
         assert_eq!(gradient, [1.0 + 0.5 + 1.0, 1.0 - 0.5 - 0.5, 1.0]);
+
+        let weights = Tensor::from_floats(weights, &burn::tensor::Device::flex());
+        let (penalty, slope) = regularizer.on_device(&weights);
+        assert_eq!(penalty.into_scalar::<f32>(), 0.5 * 3.0 + 0.25 * 5.0);
+        assert_eq!(slope.into_data().try_into_vec::<f32>().unwrap(), [1.5, -1.0, 0.0]);
     }
 }

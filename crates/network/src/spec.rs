@@ -11,7 +11,7 @@ use crate::graph::Graph;
 use crate::keras;
 use crate::layer::Operation;
 use crate::regularizer::Regularizer;
-use crate::{NetworkError, graph};
+use crate::{NetworkError, graph, memory};
 
 /// A checked network of layers with known shapes. Made by [`NetworkSpec::parse`] alone, so whoever
 /// holds one can build it.
@@ -227,6 +227,20 @@ impl NetworkSpec {
     #[must_use]
     pub fn macs(&self) -> u64 {
         self.graph.calls.iter().fold(0, |sum, call| sum.saturating_add(call.macs))
+    }
+
+    /// Bytes that a training step on the CPU takes at most for a batch of so many rows: values between
+    /// layers and gradients, those of the weights included. `inputs` are the floats of a row of each
+    /// input, as [`Input`](crate::Input) has them.
+    #[must_use]
+    pub fn training_bytes(&self, rows: u64, inputs: &[u64]) -> u64 {
+        memory::of_training(&self.graph, rows, inputs)
+    }
+
+    /// The same of inference.
+    #[must_use]
+    pub fn inference_bytes(&self, rows: u64, inputs: &[u64]) -> u64 {
+        memory::of_inference(&self.graph, rows, inputs)
     }
 
     /// Fresh weights in Keras's order, drawn from [`Stream::Init`].

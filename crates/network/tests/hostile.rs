@@ -77,7 +77,7 @@ fn texts() -> Vec<(&'static str, String, &'static str)> {
         ("20,000 wrong layers", sequential(&long), "/config/layers"),
         ("65,000 objects", objects, ""),
         ("20,000 calls of a layer", shared(20_000), "/config/layers/1/inbound_nodes/16384"),
-        ("8 MiB of digits", "1".repeat(8 << 20), ""),
+        ("4 MiB of digits", "1".repeat(4 << 20), ""),
     ]
 }
 

@@ -7,7 +7,7 @@ use arrowhop_types::Score;
 use burn::tensor::Device;
 
 use crate::error::TrainError;
-use crate::learner::{floats, tensors};
+use crate::learner::floats;
 use crate::rows::{Inputs, Rows};
 use crate::state::State;
 use crate::task::Task;
@@ -26,11 +26,11 @@ pub fn evaluate(
     rows: &Rows<'_>,
     control: &mut dyn Control,
 ) -> Result<Score, TrainError> {
-    let inference = Inference::start(task, state)?;
+    let inference = Inference::start(task, state, rows.inputs().device())?;
     let mut score = Score::default();
     for indices in batches(rows.rows()) {
-        let inputs = tensors(rows.inputs().batch(&indices), &inference.device);
-        let outputs: Vec<_> = inference.network.forward(inputs).into_iter().map(floats).collect();
+        let outputs = inference.network.forward(rows.inputs().batch(&indices));
+        let outputs: Vec<_> = outputs.into_iter().map(floats).collect();
         let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
         let mut batch = task.objective.score(&outputs, &rows.targets(&indices));
         batch.penalise(inference.penalty);
@@ -53,11 +53,11 @@ pub fn predict(
     inputs: &Inputs<'_>,
     sink: &mut dyn FnMut(&[Vec<f32>]) -> ControlFlow<()>,
 ) -> Result<(), TrainError> {
-    let inference = Inference::start(task, state)?;
+    let inference = Inference::start(task, state, inputs.device())?;
     let mut rows_done = 0;
     for indices in batches(inputs.rows()) {
         rows_done += indices.len() as u64;
-        let outputs = inference.network.predict(tensors(inputs.batch(&indices), &inference.device));
+        let outputs = inference.network.predict(inputs.batch(&indices));
         let outputs: Vec<_> = outputs.into_iter().map(floats).collect();
         if sink(&outputs).is_break() {
             return Err(TrainError::Stopped { rows_done });
@@ -71,17 +71,15 @@ struct Inference {
     network: Network,
     /// On the weights, by the network's regularizers.
     penalty: f64,
-    device: Device,
 }
 
 impl Inference {
-    fn start(task: &Task, state: &[u8]) -> Result<Self, TrainError> {
-        let device = Device::flex();
+    fn start(task: &Task, state: &[u8], device: &Device) -> Result<Self, TrainError> {
         let mut state = State::decode(task, state)?;
         state.use_averages(task);
         let penalty = task.network.penalty(&state.weights);
-        let network = Network::from_weights(&task.network, state.weights, &device)?;
-        Ok(Self { network, penalty, device })
+        let network = Network::from_weights(&task.network, state.weights, device)?;
+        Ok(Self { network, penalty })
     }
 }
 

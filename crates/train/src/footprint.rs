@@ -1,21 +1,18 @@
 //! How much memory a visit will take, before it takes it.
 //!
-//! With P parameters, P' of them trainable, S numbers that the optimizer keeps, B rows in a batch, and
-//! for each layer the c copies of its output that the backward pass needs:
+//! With P parameters and S numbers that the optimizer keeps:
 //!
 //! ```text
 //! weights      4 P
-//! gradients    4 P'
 //! optimizer    4 S
-//! activations  4 B (input + Σ c · output) + working copies of the largest layer's input and output
-//! state        2 · encoded state: the one read and the one written
+//! state        the encoded state that the visit starts from
+//! step         gradients and what a batch takes between the layers, at its highest
+//! result       the encoded state that the visit leaves, when the step's memory is free again
 //! ```
 //!
-//! c is 2 for a layer with a kernel (before and after its activation) and 3 for pooling (indices
-//! are 64-bit), dropout (its mask) and batch normalisation. Working copies are the three that a
-//! convolution's backward pass holds at once, between layouts. Measured on the networks of
-//! `examples/throughput.rs` when convolutions still unfolded images, visits of convolutional networks
-//! took 10 to 40 % less than this; not measured again with `arrowhop-kernels`, which keep fewer copies.
+//! and the sum is weights + optimizer + state + max(step, result). The step is worked out call by call
+//! (`NetworkSpec::training_bytes`); an evaluation's, in batches of its own, may be larger.
+//! `tests/memory.rs` compares with what is allocated.
 
 use arrowhop_types::Encoding;
 
@@ -23,21 +20,16 @@ use crate::evaluation::BATCH_ROWS;
 use crate::state::State;
 use crate::task::Task;
 
-/// Copies of the largest layer's input and output at work in the backward pass.
-const WORKING_COPIES: u64 = 3;
-
 /// Predicted peak memory of a visit, in bytes, by what takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// The network's weights.
     pub weights: u64,
-    /// Their gradients.
-    pub gradients: u64,
     /// The optimizer's slots.
     pub optimizer: u64,
-    /// What a batch takes between the layers.
-    pub activations: u64,
-    /// Encoded states.
+    /// Gradients, and what a batch takes between the layers.
+    pub step: u64,
+    /// An encoded state; a visit has one, and at its end two.
     pub state: u64,
 }
 
@@ -46,53 +38,33 @@ impl Footprint {
     #[must_use]
     pub fn of(task: &Task) -> Self {
         let network = &task.network;
-        let trainable = 4 * network.trainable_parameters();
-        let batch_rows = u64::from(task.config.batch_rows);
-        let (kept, working) = elements_per_row(task);
-        let training = batch_rows.saturating_mul(kept + WORKING_COPIES * working);
-        let evaluation = u64::from(BATCH_ROWS).saturating_mul(2 * working);
+        let inputs = row_floats(task);
+        let training = network.training_bytes(u64::from(task.config.batch_rows), &inputs);
+        let evaluation = network.inference_bytes(u64::from(BATCH_ROWS), &inputs);
         Self {
             weights: 4 * network.parameters(),
-            gradients: trainable,
             optimizer: State::optimizer_bytes(task),
-            activations: training.max(evaluation).saturating_mul(4),
-            state: 2 * State::data_bytes(task),
+            step: training.max(evaluation),
+            state: State::data_bytes(task),
         }
     }
 
     /// The sum.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        [self.weights, self.gradients, self.optimizer, self.activations, self.state]
+        [self.weights, self.optimizer, self.state, self.step.max(self.state)]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
 }
 
-/// Elements that one row keeps for the backward pass, and those of its largest layer.
-fn elements_per_row(task: &Task) -> (u64, u64) {
-    let mut input = input_elements(task);
-    let (mut kept, mut working) = (input, 0);
-    for layer in task.network.layers() {
-        let output = layer.output.iter().product::<usize>() as u64;
-        let copies = match layer.class.as_str() {
-            "MaxPooling2D" | "AveragePooling2D" | "Dropout" | "BatchNormalization" => 3,
-            _ => 2,
-        };
-        kept += copies * output;
-        working = working.max(input + output);
-        input = output;
-    }
-    (kept, working)
-}
-
-/// Elements of a row's inputs in a batch.
-fn input_elements(task: &Task) -> u64 {
-    let elements = task.inputs.iter().enumerate().map(|(number, input)| match input.encoding {
+/// Floats of a row of each input in a batch.
+fn row_floats(task: &Task) -> Vec<u64> {
+    let inputs = task.inputs.iter().enumerate().map(|(number, input)| match input.encoding {
         Encoding::OneHot { width } if !task.network.takes_one_hot(number) => u64::from(width),
         _ => input.elements() as u64,
     });
-    elements.sum()
+    inputs.collect()
 }
 
 #[cfg(test)]
@@ -101,26 +73,17 @@ mod tests {
     use crate::testing::{adam, classifier};
 
     #[test]
-    fn each_part_is_what_the_formula_says() {
+    fn parts_are_what_they_hold_and_the_larger_of_step_and_result_counts() {
         let task = classifier(adam(0.01), 1000, 1);
         let (all, trainable) =
             (4 * 16 + 16 + 4 * 16 + 16 * 3 + 3, 4 * 16 + 16 + 2 * 16 + 16 * 3 + 3);
-        let kept = 4 + 2 * 16 + 3 * 16 + 3 * 16 + 2 * 3;
-        let expected = Footprint {
-            weights: 4 * all,
-            gradients: 4 * trainable,
-            optimizer: 2 * 4 * trainable,
-            activations: 4 * 1000 * (kept + 3 * (16 + 16)),
-            state: 2 * 4 * (all + 2 * trainable),
-        };
-        assert_eq!(Footprint::of(&task), expected);
-        assert_eq!(
-            expected.bytes(),
-            expected.weights
-                + expected.gradients
-                + expected.optimizer
-                + expected.activations
-                + expected.state
-        );
+        let found = Footprint::of(&task);
+        assert_eq!(found.weights, 4 * all);
+        assert_eq!(found.optimizer, 2 * 4 * trainable);
+        assert_eq!(found.state, 4 * (all + 2 * trainable));
+        assert!(found.step > 4 * 1000 * (4 + 16 + 16), "at least what goes in and comes out");
+        assert_eq!(found.bytes(), found.weights + found.optimizer + found.state + found.step);
+        let small = Footprint { step: 1, ..found };
+        assert_eq!(small.bytes(), found.weights + found.optimizer + 2 * found.state);
     }
 }

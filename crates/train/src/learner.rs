@@ -1,13 +1,15 @@
 //! A model that learns, batch by batch: forward, backward, update. Knows nothing of visits, rows or
 //! their order.
 
-use arrowhop_network::{Input, Network, NetworkError, NetworkSpec, Regularizer, Step};
+use arrowhop_network::{
+    DeviceStep, Input, Network, NetworkError, NetworkSpec, Regularizer, Step, is_cpu,
+};
 use arrowhop_types::{Optimizer, Score};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
 use crate::objective::Objective;
-use crate::optimizer::{self, Array, Update, square_sum};
+use crate::optimizer::{self, Array, DeviceArray, DeviceSlots, Update, square_sum};
 use crate::rows::Targets;
 use crate::state::State;
 use crate::task::Task;
@@ -18,8 +20,10 @@ pub(crate) struct Learner {
     objective: Objective,
     /// Taken apart and put together by each update.
     network: Option<Network>,
-    /// Its weights are in the network.
+    /// Its weights are in the network, and its slots here or there.
     state: State,
+    /// On another device than the CPU, of each trainable weight array.
+    slots: Vec<DeviceSlots>,
     /// Of all weight arrays.
     arrays: Vec<ArraySpec>,
     /// Not every layer is frozen.
@@ -35,12 +39,16 @@ struct ArraySpec {
 
 impl Learner {
     /// Goes on from this state of the task's model.
-    pub(crate) fn start(task: &Task, mut state: State) -> Result<Self, NetworkError> {
+    pub(crate) fn start(
+        task: &Task,
+        mut state: State,
+        device: &Device,
+    ) -> Result<Self, NetworkError> {
         if task.reset_optimizer_each_visit {
             state.step = 0;
         }
         let (optimizer, objective) = (task.config.optimizer.clone(), task.objective.clone());
-        Self::new(&task.network, optimizer, objective, state)
+        Self::new(&task.network, optimizer, objective, state, device)
     }
 
     /// Goes on from this state of a network.
@@ -49,28 +57,40 @@ impl Learner {
         optimizer: Optimizer,
         objective: Objective,
         mut state: State,
+        device: &Device,
     ) -> Result<Self, NetworkError> {
-        let device = Device::flex().autodiff();
+        let slots = if is_cpu(device) {
+            Vec::new()
+        } else {
+            let upload = |slot: Vec<f32>| {
+                let count = slot.len();
+                Tensor::from_data(TensorData::new(slot, [count]), device)
+            };
+            let of_arrays = std::mem::take(&mut state.slots).into_iter();
+            of_arrays.map(|slots| slots.into_iter().map(upload).collect()).collect()
+        };
+        let device = device.clone().autodiff();
         let weights = std::mem::take(&mut state.weights);
         let specs = network.weights().into_iter();
         let arrays =
             specs.map(|spec| ArraySpec { shape: spec.shape, regularizer: spec.regularizer });
         let (arrays, learns) = (arrays.collect(), network.trainable_parameters() > 0);
         let network = Some(Network::from_weights(network, weights, &device)?);
-        Ok(Self { optimizer, objective, network, state, arrays, learns, device })
+        Ok(Self { optimizer, objective, network, state, slots, arrays, learns, device })
     }
 
-    /// Makes one step on a batch; its score is that before the step. `inspect` sees the gradients,
-    /// penalties included, before they are clipped.
+    /// Makes one step on a batch; its score is that before the step. Where it is asked for, `seen`
+    /// becomes the gradients, penalties included, before they are clipped.
     pub(crate) fn learn(
         &mut self,
-        inputs: Vec<Column>,
+        inputs: Vec<Input>,
         targets: &[Targets],
         masks: &mut ChaCha8Rng,
-        inspect: impl FnOnce(&[Step]),
+        seen: Option<&mut Vec<Vec<f32>>>,
     ) -> Score {
         let network = self.network.take().expect("the network is back after each batch");
-        let mut pass = network.forward_training(tensors(inputs, &self.device), masks);
+        let inputs = inputs.into_iter().map(Input::autodiff).collect();
+        let mut pass = network.forward_training(inputs, masks);
         let outputs = std::mem::take(&mut pass.outputs);
         let values: Vec<Vec<f32>> = outputs.iter().cloned().map(floats).collect();
         let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
@@ -82,10 +102,19 @@ impl Learner {
         let sum = weighted.reduce(|a, b| a + b).filter(|_| self.learns);
         let mut penalty = 0.0;
         let network = match sum {
-            Some(sum) => network.update(sum.backward(), |steps| {
+            Some(sum) if is_cpu(&self.device) => network.update(sum.backward(), |steps| {
                 penalty = self.penalise(steps);
-                inspect(steps);
+                if let Some(seen) = seen {
+                    *seen = steps.iter().map(|step| step.gradient.clone()).collect();
+                }
                 self.update(steps);
+            }),
+            Some(sum) => network.update_on_device(sum.backward(), |steps| {
+                penalty = self.penalise_on_device(steps);
+                if let Some(seen) = seen {
+                    *seen = steps.iter().map(|step| numbers(step.gradient.clone())).collect();
+                }
+                self.update_on_device(steps);
             }),
             None => network,
         };
@@ -106,6 +135,22 @@ impl Learner {
         penalty
     }
 
+    /// As [`Self::penalise`]. Only where there are penalties is anything waited for.
+    fn penalise_on_device(&self, steps: &mut [DeviceStep]) -> f64 {
+        let mut penalties: Option<Tensor<1>> = None;
+        for step in steps {
+            if let Some(regularizer) = self.arrays[step.array].regularizer {
+                let (penalty, slope) = regularizer.on_device(&step.weights);
+                step.gradient = step.gradient.clone() + slope;
+                penalties = Some(match penalties {
+                    Some(sum) => sum + penalty,
+                    None => penalty,
+                });
+            }
+        }
+        penalties.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()))
+    }
+
     /// One step of the optimizer.
     fn update(&mut self, steps: &mut [Step]) {
         let norm = optimizer::needs_norm(&self.optimizer)
@@ -120,6 +165,21 @@ impl Learner {
         }
     }
 
+    fn update_on_device(&mut self, steps: &mut [DeviceStep]) {
+        let norm = optimizer::needs_norm(&self.optimizer)
+            .then(|| optimizer::norm(steps.iter().map(|step| &step.gradient)))
+            .flatten();
+        let State { step: number, scalars, .. } = &mut self.state;
+        *number += 1;
+        let update = Update::new(&self.optimizer, *number, scalars, None);
+        for (step, slots) in steps.iter_mut().zip(&mut self.slots) {
+            let DeviceStep { array, weights, gradient } = step;
+            let (shape, gradient) = (self.arrays[*array].shape.as_slice(), gradient.clone());
+            let array = DeviceArray { shape, weights, gradient, slots };
+            update.apply_on_device(array, norm.as_ref());
+        }
+    }
+
     /// The network as it is now.
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("the network is back after each batch")
@@ -128,31 +188,21 @@ impl Learner {
     /// The state after the last step.
     pub(crate) fn into_state(mut self) -> State {
         self.state.weights = self.network().weights();
+        if !is_cpu(&self.device) {
+            let slots = self.slots.into_iter();
+            self.state.slots =
+                slots.map(|slots| slots.into_iter().map(numbers).collect()).collect();
+        }
         self.state
     }
-}
-
-/// One input of a batch, row-major.
-#[derive(Debug, Clone)]
-pub(crate) struct Column {
-    pub(crate) values: Vec<f32>,
-    /// In each row.
-    pub(crate) elements: usize,
-    /// The values are the indices of ones.
-    pub(crate) is_one_hot: bool,
-}
-
-/// A batch's inputs on a device.
-pub(crate) fn tensors(inputs: Vec<Column>, device: &Device) -> Vec<Input> {
-    let inputs = inputs.into_iter().map(|column| {
-        let shape = [column.values.len() / column.elements, column.elements];
-        let tensor = Tensor::from_data(TensorData::new(column.values, shape), device);
-        if column.is_one_hot { Input::OneHot(tensor) } else { Input::Values(tensor) }
-    });
-    inputs.collect()
 }
 
 /// A tensor's values, row-major.
 pub(crate) fn floats(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("all tensors of a network are f32")
+}
+
+/// An array's values.
+fn numbers(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("all arrays of a network are f32")
 }

@@ -5,12 +5,14 @@
 //! checked file. The same state, rows, seed and visit give the same bits on any thread of any host
 //! with the same CPU features. This crate knows no shards beyond their rows, no network, no disk.
 
+mod device;
 mod error;
 mod evaluation;
 mod footprint;
 mod learner;
 mod objective;
 mod optimizer;
+mod resident;
 mod rows;
 mod state;
 mod stepper;
@@ -19,9 +21,11 @@ mod task;
 mod testing;
 mod visit;
 
+pub use device::{Device, DeviceChoice, DeviceError, DeviceKind};
 pub use error::TrainError;
 pub use evaluation::{evaluate, predict};
 pub use footprint::Footprint;
+pub use resident::Resident;
 pub use rows::{InputChunks, Inputs, Rows, TargetChunks};
 pub use state::{State, initial_state};
 pub use stepper::{Made, Stepper, infer, measure, row_losses};

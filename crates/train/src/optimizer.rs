@@ -1,5 +1,6 @@
-//! Keras's optimizers, in both of its semantics. Passes over each weight array, in place, in single
-//! precision; nothing is allocated.
+//! Keras's optimizers, in both of its semantics, in single precision. On the CPU they are passes over
+//! each weight array, in place, and nothing is allocated; on a device they are tensor operations by the
+//! same rules.
 //!
 //! With t counted from 1, η the learning rate at t, and g the gradient, clipped:
 //!
@@ -27,15 +28,20 @@
 //! `keras.optimizers` 3, and `tf.keras.optimizers` 2.10 for the legacy semantics.
 
 mod arraywise;
+mod device;
 mod elementwise;
+mod number;
 mod pass;
 mod rate;
 
 use arrowhop_types::Optimizer;
 use arrowhop_types::optimizer::{Averaging, Clipping, Method, Semantics};
+use burn::tensor::Tensor;
 
-use self::pass::Pass;
+use self::arraywise::{AdafactorStep, LambStep};
+pub(crate) use self::device::{DeviceArray, DeviceSlots, norm};
 pub(crate) use self::pass::square_sum;
+use self::pass::{Pass, Rule};
 
 /// The slots of one weight array, in the order of [`slots`].
 pub(crate) type Slots = Vec<Vec<f32>>;
@@ -157,46 +163,114 @@ impl<'a> Update<'a> {
     /// Changes one weight array and its slots.
     pub(crate) fn apply(&self, array: Array<'_>) {
         let Array { shape, weights, gradient, slots } = array;
-        let Some(averaging) = self.optimizer.averaging else {
-            return self.follow(Array { shape, weights, gradient, slots });
-        };
-        let (average, slots) = slots.split_last_mut().expect("averaging keeps a slot");
-        self.follow(Array { shape, weights, gradient, slots });
-        self.average(averaging, weights, average);
-    }
-
-    fn follow(&self, array: Array<'_>) {
-        let (step, optimizer) = (self.step, self.optimizer);
-        let shrink = optimizer.weight_decay.unwrap_or_default() * step.rate;
-        let pass = Pass::new(optimizer.clipping, self.gradient_norm, shrink, array.gradient);
-        match &optimizer.method {
-            Method::Sgd(sgd) => elementwise::sgd(sgd, step, pass, array),
-            Method::RmsProp(rms_prop) => elementwise::rms_prop(rms_prop, step, pass, array),
-            Method::Adam(adam) | Method::AdamW(adam) => elementwise::adam(adam, step, pass, array),
-            Method::Adamax(adamax) => elementwise::adamax(adamax, step, pass, array),
-            Method::Nadam(nadam) => {
-                elementwise::nadam(nadam, step, self.momentum_product, pass, array);
+        let (slots, average) = slots.split_at_mut(slots.len() - self.averages());
+        let array = Array { shape, weights: &mut *weights, gradient, slots };
+        let pass =
+            Pass::new(self.optimizer.clipping, self.gradient_norm, self.weight_decay(), gradient);
+        self.follow(OnCpu { pass, array });
+        if let Some((averaging, [average])) = self.optimizer.averaging.zip(as_one(average)) {
+            let (momentum, rest) = self.averaging_momentum(averaging);
+            for (average, weight) in average.iter_mut().zip(&*weights) {
+                *average = momentum * *average + rest * weight;
             }
-            Method::Adagrad(adagrad) => elementwise::adagrad(adagrad, step, pass, array),
-            Method::Adadelta(adadelta) => elementwise::adadelta(adadelta, step, pass, array),
-            Method::Ftrl(ftrl) => elementwise::ftrl(ftrl, step, pass, array),
-            Method::Lion(lion) => elementwise::lion(lion, step, pass, array),
-            Method::Lamb(lamb) => arraywise::lamb(lamb, step, pass, array),
-            Method::Adafactor(adafactor) => arraywise::adafactor(adafactor, step, pass, array),
+            if self.takes_average(averaging) {
+                weights.copy_from_slice(average);
+            }
         }
     }
 
-    /// Moves the average, and the weights to it when it is time.
-    fn average(&self, averaging: Averaging, weights: &mut [f32], average: &mut [f32]) {
+    /// Changes one weight array and its slots on a device; `all_norm` is that of all gradients where
+    /// [`needs_norm`] says so.
+    pub(crate) fn apply_on_device(&self, array: DeviceArray<'_>, all_norm: Option<&Tensor<1>>) {
+        let DeviceArray { shape, weights, gradient, slots } = array;
+        let (slots, average) = slots.split_at_mut(slots.len() - self.averages());
+        let mut array = DeviceArray { shape, weights: &mut *weights, gradient, slots };
+        array.prepare(self.optimizer.clipping, all_norm, self.weight_decay());
+        self.follow(array);
+        if let Some((averaging, [average])) = self.optimizer.averaging.zip(as_one(average)) {
+            let (momentum, rest) = self.averaging_momentum(averaging);
+            *average = average.clone() * momentum + weights.clone() * rest;
+            if self.takes_average(averaging) {
+                *weights = average.clone();
+            }
+        }
+    }
+
+    fn follow(&self, operand: impl Operand) {
+        let step = self.step;
+        match &self.optimizer.method {
+            Method::Sgd(sgd) => elementwise::sgd(sgd, step, operand),
+            Method::RmsProp(rms_prop) => elementwise::rms_prop(rms_prop, step, operand),
+            Method::Adam(adam) | Method::AdamW(adam) => elementwise::adam(adam, step, operand),
+            Method::Adamax(adamax) => elementwise::adamax(adamax, step, operand),
+            Method::Nadam(nadam) => {
+                elementwise::nadam(nadam, step, self.momentum_product, operand);
+            }
+            Method::Adagrad(adagrad) => elementwise::adagrad(adagrad, step, operand),
+            Method::Adadelta(adadelta) => elementwise::adadelta(adadelta, step, operand),
+            Method::Ftrl(ftrl) => elementwise::ftrl(ftrl, step, operand),
+            Method::Lion(lion) => elementwise::lion(lion, step, operand),
+            Method::Lamb(lamb) => operand.lamb(&LambStep::new(lamb, step)),
+            Method::Adafactor(adafactor) => {
+                operand.adafactor(&AdafactorStep::new(adafactor, step));
+            }
+        }
+    }
+
+    /// The share of itself that each weight loses.
+    fn weight_decay(&self) -> f64 {
+        self.optimizer.weight_decay.unwrap_or_default() * self.step.rate
+    }
+
+    /// How many slots hold an average: they come last.
+    fn averages(&self) -> usize {
+        usize::from(self.optimizer.averaging.is_some())
+    }
+
+    /// How much of the average stays, and how much of the weights joins it.
+    fn averaging_momentum(&self, averaging: Averaging) -> (f32, f32) {
         let momentum = if self.step.number == 1 { 0.0 } else { averaging.momentum };
-        let (momentum, rest) = (single(momentum), single(1.0 - momentum));
-        for (average, weight) in average.iter_mut().zip(&*weights) {
-            *average = momentum * *average + rest * weight;
-        }
+        (single(momentum), single(1.0 - momentum))
+    }
+
+    /// Whether it is time for the weights to become their average.
+    fn takes_average(&self, averaging: Averaging) -> bool {
         let frequency = averaging.overwrite_frequency.map(u64::from);
-        if frequency.is_some_and(|frequency| self.step.number.is_multiple_of(frequency)) {
-            weights.copy_from_slice(average);
-        }
+        frequency.is_some_and(|frequency| self.step.number.is_multiple_of(frequency))
+    }
+}
+
+/// A slice of one, if it is.
+fn as_one<T>(slice: &mut [T]) -> Option<&mut [T; 1]> {
+    slice.try_into().ok()
+}
+
+/// A weight array in a method's hands, on the CPU or on a device.
+trait Operand {
+    /// Follows a rule of as many slots as there are.
+    fn each<const SLOTS: usize>(self, rule: &impl Rule<SLOTS>);
+    fn lamb(self, lamb: &LambStep);
+    fn adafactor(self, step: &AdafactorStep);
+}
+
+/// A weight array on the CPU.
+struct OnCpu<'a> {
+    pass: Pass,
+    array: Array<'a>,
+}
+
+impl Operand for OnCpu<'_> {
+    fn each<const SLOTS: usize>(self, rule: &impl Rule<SLOTS>) {
+        let Array { weights, gradient, slots, .. } = self.array;
+        self.pass.each(weights, gradient, slots, rule);
+    }
+
+    fn lamb(self, lamb: &LambStep) {
+        arraywise::lamb(lamb, self.pass, self.array);
+    }
+
+    fn adafactor(self, step: &AdafactorStep) {
+        arraywise::adafactor(step, self.pass, self.array);
     }
 }
 

@@ -3,9 +3,15 @@
 //! Every column lies in chunks of equal numbers of rows, but for the last one, so that the row of an
 //! index is found by a division.
 
+use std::sync::Arc;
+
 use arrowhop_types::{Dtype, Encoding, InputSpec, Problems, Target, TargetColumn};
 
-use crate::learner::Column;
+use arrowhop_network::Input;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::device::Device;
+use crate::resident::Resident;
 use crate::task::Task;
 
 /// Tokens are below this at most: f32 counts so far by ones.
@@ -36,6 +42,10 @@ pub enum TargetChunks<'a> {
 pub struct Inputs<'a> {
     columns: Vec<InputColumn<'a>>,
     layout: Layout,
+    /// Where models see them.
+    device: burn::tensor::Device,
+    /// The same in the device's memory.
+    resident: Option<Arc<Resident>>,
 }
 
 /// Rows with targets, checked against a task.
@@ -55,16 +65,26 @@ pub(crate) enum Targets {
 
 /// One input of a network.
 #[derive(Debug, Clone)]
-struct InputColumn<'a> {
-    chunks: InputChunks<'a>,
+pub(crate) struct InputColumn<'a> {
+    pub(crate) chunks: InputChunks<'a>,
     /// Of a row as it is cached.
-    elements: usize,
-    gathered: Gathered,
+    pub(crate) elements: usize,
+    pub(crate) gathered: Gathered,
+}
+
+/// One input of a batch, row-major.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) values: Vec<f32>,
+    /// In each row.
+    pub(crate) elements: usize,
+    /// The values are the indices of ones.
+    pub(crate) is_one_hot: bool,
 }
 
 /// What becomes of a row in a batch.
 #[derive(Debug, Clone, Copy)]
-enum Gathered {
+pub(crate) enum Gathered {
     /// Its numbers, divided by this.
     Numbers { normalize: f32 },
     /// Its tokens.
@@ -77,7 +97,7 @@ enum Gathered {
 
 /// Where rows lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+pub(crate) struct Layout {
     rows: usize,
     /// Rows of each chunk but the last.
     chunk_rows: usize,
@@ -109,7 +129,12 @@ impl<'a> Inputs<'a> {
             let gathered = Gathered::of(task, number);
             view.push(InputColumn { chunks, elements: spec.elements(), gathered });
         }
-        problems.or(Self { columns: view, layout })
+        problems.or(Self {
+            columns: view,
+            layout,
+            device: burn::tensor::Device::flex(),
+            resident: None,
+        })
     }
 
     /// How many rows there are.
@@ -118,9 +143,38 @@ impl<'a> Inputs<'a> {
         self.layout.rows
     }
 
-    /// The inputs of these rows.
-    pub(crate) fn batch(&self, indices: &[u32]) -> Vec<Column> {
+    /// The same rows for models on another device than the CPU. They are gathered here and sent
+    /// there batch by batch, unless `resident` has them already; it must be of these inputs.
+    #[must_use]
+    pub fn on(mut self, device: &Device, resident: Option<Arc<Resident>>) -> Self {
+        self.device = device.inner().clone();
+        self.resident = resident;
+        self
+    }
+
+    /// Where models see these rows.
+    pub(crate) fn device(&self) -> &burn::tensor::Device {
+        &self.device
+    }
+
+    /// The inputs of these rows, on their device.
+    pub(crate) fn batch(&self, indices: &[u32]) -> Vec<Input> {
+        match &self.resident {
+            Some(resident) => resident.batch(&self.columns, indices),
+            None => tensors(self.gather(indices), &self.device),
+        }
+    }
+
+    fn gather(&self, indices: &[u32]) -> Vec<Column> {
         self.columns.iter().map(|column| column.gather(self.layout, indices)).collect()
+    }
+
+    pub(crate) fn columns(&self) -> &[InputColumn<'a>] {
+        &self.columns
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 }
 
@@ -136,6 +190,52 @@ impl Gathered {
 }
 
 impl InputColumn<'_> {
+    /// Words of four bytes that a row takes on a device.
+    pub(crate) fn words(&self) -> usize {
+        match self.chunks {
+            InputChunks::U8(_) => self.elements.div_ceil(4),
+            InputChunks::I32(_) | InputChunks::F32(_) => self.elements,
+        }
+    }
+
+    /// These rows' bytes, four to a word, each row from a word on.
+    ///
+    /// # Panics
+    /// When the column is not of bytes.
+    pub(crate) fn packed(&self, layout: Layout, indices: &[u32]) -> Vec<i32> {
+        let InputChunks::U8(chunks) = &self.chunks else { panic!("only bytes are packed") };
+        let rows = indices.iter().map(|&index| layout.row(chunks, self.elements, index));
+        let words = rows.flat_map(|row| {
+            row.chunks(4).map(|bytes| {
+                let mut word = [0; 4];
+                word[..bytes.len()].copy_from_slice(bytes);
+                i32::from_le_bytes(word)
+            })
+        });
+        words.collect()
+    }
+
+    /// These rows' numbers as they are cached.
+    ///
+    /// # Panics
+    /// When the column is of bytes.
+    pub(crate) fn numbers(&self, layout: Layout, indices: &[u32]) -> Vec<f32> {
+        let elements = self.elements;
+        let mut values = Vec::with_capacity(indices.len() * elements);
+        for &index in indices {
+            match &self.chunks {
+                InputChunks::U8(_) => panic!("bytes are packed"),
+                InputChunks::I32(chunks) => {
+                    values.extend(layout.row(chunks, elements, index).iter().map(whole));
+                }
+                InputChunks::F32(chunks) => {
+                    values.extend_from_slice(layout.row(chunks, elements, index));
+                }
+            }
+        }
+        values
+    }
+
     /// These rows as floats.
     fn gather(&self, layout: Layout, indices: &[u32]) -> Column {
         let elements = self.elements;
@@ -159,10 +259,8 @@ impl InputColumn<'_> {
                 }
             }
             (InputChunks::I32(chunks), Gathered::Tokens | Gathered::Places) => {
-                #[expect(clippy::cast_precision_loss, reason = "they are below TOKENS_MAX")]
                 for &index in indices {
-                    let row = layout.row(chunks, elements, index);
-                    values.extend(row.iter().map(|&token| token as f32));
+                    values.extend(layout.row(chunks, elements, index).iter().map(whole));
                 }
             }
             (InputChunks::I32(chunks), Gathered::Vector { width }) => {
@@ -218,7 +316,16 @@ impl<'a> Rows<'a> {
         self.inputs.rows()
     }
 
-    pub(crate) fn inputs(&self) -> &Inputs<'a> {
+    /// As [`Inputs::on`].
+    #[must_use]
+    pub fn on(mut self, device: &Device, resident: Option<Arc<Resident>>) -> Self {
+        self.inputs = self.inputs.on(device, resident);
+        self
+    }
+
+    /// The rows without their targets.
+    #[must_use]
+    pub fn inputs(&self) -> &Inputs<'a> {
         &self.inputs
     }
 
@@ -240,6 +347,22 @@ impl<'a> Rows<'a> {
         };
         self.targets.iter().map(of).collect()
     }
+}
+
+/// A token or a place as a float.
+#[expect(clippy::cast_precision_loss, reason = "they are below TOKENS_MAX")]
+fn whole(token: &i32) -> f32 {
+    *token as f32
+}
+
+/// A batch's inputs on a device.
+pub(crate) fn tensors(inputs: Vec<Column>, device: &burn::tensor::Device) -> Vec<Input> {
+    let inputs = inputs.into_iter().map(|column| {
+        let shape = [column.values.len() / column.elements, column.elements];
+        let tensor = Tensor::from_data(TensorData::new(column.values, shape), device);
+        if column.is_one_hot { Input::OneHot(tensor) } else { Input::Values(tensor) }
+    });
+    inputs.collect()
 }
 
 /// The layout of an input's chunks; else what is wrong with them.
@@ -401,7 +524,7 @@ mod tests {
     }
 
     fn gathered(inputs: &Inputs<'_>, indices: &[u32]) -> (Vec<f32>, bool) {
-        let column = inputs.batch(indices).remove(0);
+        let column = inputs.gather(indices).remove(0);
         (column.values, column.is_one_hot)
     }
 

@@ -6,13 +6,13 @@ use arrowhop_types::stream::Stream;
 use arrowhop_types::{
     Loss, Metric, ModelConfig, ModelId, OutputConfig, Problems, Score, ShardId, Target,
 };
-use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::learner::{Column, Learner, floats, tensors};
+use crate::device::Device;
+use crate::learner::{Learner, floats};
 use crate::objective::{Objective, OutputShape};
-use crate::rows::Targets;
+use crate::rows::{Column, Targets, tensors};
 use crate::state::State;
 use crate::task::outputs;
 
@@ -22,6 +22,7 @@ pub struct Stepper {
     objective: Objective,
     learner: Learner,
     masks: ChaCha8Rng,
+    device: burn::tensor::Device,
 }
 
 /// What a step made.
@@ -35,7 +36,7 @@ pub struct Made {
 
 impl Stepper {
     /// A network with these weights, in Keras's order, to be trained as `config` says; targets are
-    /// numbers, as many as an output's elements.
+    /// numbers, as many as an output's elements. It is trained on this device.
     ///
     /// # Errors
     /// When weights, network and configuration do not go together.
@@ -43,6 +44,7 @@ impl Stepper {
         network: NetworkSpec,
         config: &ModelConfig,
         weights: Vec<Vec<f32>>,
+        device: &Device,
     ) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let shapes = outputs(&network);
@@ -56,12 +58,12 @@ impl Stepper {
         problems.or(())?;
         let state = State::fresh(&network, &config.optimizer, weights);
         let (optimizer, held_to) = (config.optimizer.clone(), objective.clone());
-        let learner = Learner::new(&network, optimizer, held_to, state)
+        let learner = Learner::new(&network, optimizer, held_to, state, device.inner())
             .map_err(|error| Problems::one("weights", error.to_string()))?;
         let mut masks = ChaCha8Rng::seed_from_u64(0);
         let visit = Stream::Dropout { model: ModelId(1), epoch: 0, shard: ShardId(0) };
         masks.set_stream(visit.id());
-        Ok(Self { network, objective, learner, masks })
+        Ok(Self { network, objective, learner, masks, device: device.inner().clone() })
     }
 
     /// Makes a step on a batch: row-major, one array for each of the network's inputs and outputs.
@@ -71,11 +73,9 @@ impl Stepper {
     pub fn step(&mut self, inputs: &[Vec<f32>], targets: &[Vec<f32>]) -> Result<Made, Problems> {
         let rows = check_rows(&self.network, inputs)?;
         let targets = self.targets(targets, rows)?;
-        let inputs = columns(&self.network, inputs);
+        let inputs = tensors(columns(&self.network, inputs), &self.device);
         let mut gradients = Vec::new();
-        let score = self.learner.learn(inputs, &targets, &mut self.masks, |steps| {
-            gradients = steps.iter().map(|step| step.gradient.clone()).collect();
-        });
+        let score = self.learner.learn(inputs, &targets, &mut self.masks, Some(&mut gradients));
         Ok(Made { score, gradients })
     }
 
@@ -86,7 +86,7 @@ impl Stepper {
     pub fn score(&self, inputs: &[Vec<f32>], targets: &[Vec<f32>]) -> Result<Score, Problems> {
         let rows = check_rows(&self.network, inputs)?;
         let targets = self.targets(targets, rows)?;
-        let inputs = tensors(columns(&self.network, inputs), &Device::flex());
+        let inputs = tensors(columns(&self.network, inputs), &self.device);
         let network = self.inference();
         let outputs: Vec<_> = network.forward(inputs).into_iter().map(floats).collect();
         let outputs: Vec<&[f32]> = outputs.iter().map(Vec::as_slice).collect();
@@ -101,7 +101,7 @@ impl Stepper {
     /// As [`Stepper::step`].
     pub fn predict(&self, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, Problems> {
         check_rows(&self.network, inputs)?;
-        let inputs = tensors(columns(&self.network, inputs), &Device::flex());
+        let inputs = tensors(columns(&self.network, inputs), &self.device);
         Ok(self.inference().predict(inputs).into_iter().map(floats).collect())
     }
 
@@ -112,7 +112,7 @@ impl Stepper {
     }
 
     fn inference(&self) -> Network {
-        Network::from_weights(&self.network, self.weights(), &Device::flex())
+        Network::from_weights(&self.network, self.weights(), &self.device)
             .expect("a network's own weights fit it")
     }
 
@@ -124,7 +124,7 @@ impl Stepper {
     }
 }
 
-/// What a network with these weights predicts: for each output, row-major. The same rows go through
+/// What a network with these weights predicts on a device: for each output, row-major. The same rows go through
 /// it `times` times, and stateful layers go on from where they were; the last time counts.
 ///
 /// # Errors
@@ -134,15 +134,16 @@ pub fn infer(
     weights: Vec<Vec<f32>>,
     inputs: &[Vec<f32>],
     times: u32,
+    device: &Device,
 ) -> Result<Vec<Vec<f32>>, Problems> {
     check_rows(network, inputs)?;
-    let device = Device::flex();
-    let built = Network::from_weights(network, weights, &device);
+    let device = device.inner();
+    let built = Network::from_weights(network, weights, device);
     let built = built.map_err(|error: NetworkError| Problems::one("weights", error.to_string()))?;
     let mut memory = Memory::default();
     let mut outputs = Vec::new();
     for _ in 0..times {
-        outputs = built.predict_on(tensors(columns(network, inputs), &device), &mut memory);
+        outputs = built.predict_on(tensors(columns(network, inputs), device), &mut memory);
     }
     Ok(outputs.into_iter().map(floats).collect())
 }

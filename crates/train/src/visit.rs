@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arrowhop_types::stream::{self, Stream};
 use arrowhop_types::{Digest, Score, ShardId, Version};
+use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rustix::time::{ClockId, clock_gettime};
@@ -75,7 +76,8 @@ pub fn train_visit(
     control: &mut dyn Control,
 ) -> Result<Trained, TrainError> {
     let (begun, cpu_begun) = (Instant::now(), thread_cpu_time());
-    let mut trainer = Trainer::start(task, State::decode(task, state)?, visit)?;
+    let device = rows.inputs().device();
+    let mut trainer = Trainer::start(task, State::decode(task, state)?, visit, device)?;
     let decoded = Instant::now();
     for _ in 0..task.config.passes {
         trainer.pass(rows, control)?;
@@ -114,7 +116,12 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn start(task: &'a Task, state: State, visit: Visit) -> Result<Self, TrainError> {
+    fn start(
+        task: &'a Task,
+        state: State,
+        visit: Visit,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
         let Visit { epoch, shard } = visit;
         let generator = |stream: Stream| {
             let mut rng = ChaCha8Rng::seed_from_u64(task.seed);
@@ -124,7 +131,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             task,
             visit,
-            learner: Learner::start(task, state)?,
+            learner: Learner::start(task, state, device)?,
             order: generator(Stream::Order { model: task.model, epoch, shard }),
             masks: generator(Stream::Dropout { model: task.model, epoch, shard }),
             batches: 0,
@@ -150,7 +157,7 @@ impl<'a> Trainer<'a> {
     /// One step; an infinite loss ends the visit.
     fn batch(&mut self, rows: &Rows<'_>, indices: &[u32]) -> Result<(), TrainError> {
         let (inputs, targets) = (rows.inputs().batch(indices), rows.targets(indices));
-        let score = self.learner.learn(inputs, &targets, &mut self.masks, |_| {});
+        let score = self.learner.learn(inputs, &targets, &mut self.masks, None);
         self.last_loss = score.loss().unwrap_or_default();
         if !self.last_loss.is_finite() {
             return Err(self.diverged(self.batches));
@@ -235,7 +242,7 @@ mod tests {
         let mut stayed = State::initial(&task);
         for visit in visits {
             hopped = train_visit(&task, &hopped, visit, &rows, &mut keep_on).unwrap().state;
-            let mut trainer = Trainer::start(&task, stayed, visit).unwrap();
+            let mut trainer = Trainer::start(&task, stayed, visit, &Device::flex()).unwrap();
             trainer.pass(&rows, &mut keep_on).unwrap();
             stayed = trainer.finish().unwrap().0;
         }

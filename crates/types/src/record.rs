@@ -61,6 +61,9 @@ pub struct VisitRecord {
     pub started_at: Timestamp,
     /// When the slot was free again, since the run's start.
     pub ended_at: Timestamp,
+    /// What computed it, since bits depend on that: the instructions of the CPU's kernels, or the GPU's
+    /// name.
+    pub computed_by: String,
     /// Where the time went.
     pub timing: VisitTiming,
     /// Score on the training rows.

@@ -77,6 +77,8 @@ pub struct VisitReport {
     pub digest: Digest,
     /// Its size.
     pub state_bytes: u64,
+    /// What computed it, as [`arrowhop_types::VisitRecord::computed_by`] has it.
+    pub computed_by: String,
     /// Where the time went; `queue` is the supervisor's to know.
     pub timing: VisitTiming,
     /// Score on training rows.
@@ -132,6 +134,7 @@ impl From<VisitOutcome> for proto::visit_ended::Outcome {
                 version: report.version.0,
                 digest: report.digest.0.to_vec(),
                 state_bytes: report.state_bytes,
+                computed_by: report.computed_by,
                 timing: Some(report.timing.into()),
                 train: Some(report.train.into()),
                 validation: Some(report.validation.into()),
@@ -186,6 +189,7 @@ impl TryFrom<proto::visit_ended::Outcome> for VisitOutcome {
                 version: Version(done.version),
                 digest: digest(&done.digest, "done.digest")?,
                 state_bytes: done.state_bytes,
+                computed_by: done.computed_by,
                 timing: present(done.timing, "done.timing")?.into(),
                 train: present(done.train, "done.train")?.try_into()?,
                 validation: present(done.validation, "done.validation")?.try_into()?,

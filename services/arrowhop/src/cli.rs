@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use arrowhop_types::{ModelId, RunId};
+use arrowhop_train::{Device, DeviceChoice};
+use arrowhop_types::{ModelId, Problems, RunId};
 use arrowhop_weights::Format;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::experiment::Bounds;
+
+/// Bytes for shards on a GPU that does not tell its memory.
+const UNKNOWN_DEVICE_SHARDS: u64 = 1 << 30;
 
 /// Find the best neural network for data that lives in a database or a lake.
 #[derive(Debug, Parser)]
@@ -20,6 +24,10 @@ pub struct Cli {
     /// Log lines on standard error: text or json
     #[arg(long, global = true, env = "ARROWHOP_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Instructions of the CPU's kernels, so that another machine's bits come out: portable, avx2,
+    /// avx512 [default: the best there are]
+    #[arg(long, global = true, value_name = "NAME", env = "ARROWHOP_KERNELS")]
+    pub kernels: Option<String>,
 }
 
 /// What to do.
@@ -40,6 +48,8 @@ pub enum Command {
     /// Write weights or shards to files
     #[command(subcommand)]
     Export(Export),
+    /// List the CPU and the GPUs of this machine
+    Devices(Devices),
     /// Show a Keras architecture, or compare what it computes with what Keras computed
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -109,6 +119,9 @@ pub struct Fit {
     /// Without --cluster: slots of each segment
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub slots: u32,
+    /// Without --cluster: where.
+    #[command(flatten)]
+    pub computing: Computing,
     /// Memory.
     #[command(flatten)]
     pub memory: Memory,
@@ -126,9 +139,41 @@ pub struct Memory {
     /// Memory for shards, such as 8GiB [default: a quarter of the machine's]
     #[arg(long, value_name = "BYTES", env = "ARROWHOP_CACHE_MEMORY")]
     cache_memory: Option<ByteSize>,
-    /// Memory for models in training, such as 16GiB [default: half of the machine's]
+    /// Memory for models in training, such as 16GiB [default: half of the machine's, or of the GPU's]
     #[arg(long, value_name = "BYTES", env = "ARROWHOP_MODEL_MEMORY")]
     model_memory: Option<ByteSize>,
+    /// Memory of each GPU for shards, such as 8GiB [default: a quarter of it; 1GiB where unknown]
+    #[arg(long, value_name = "BYTES", env = "ARROWHOP_DEVICE_MEMORY")]
+    device_memory: Option<ByteSize>,
+}
+
+/// What a process may take, in bytes, and where it computes.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// For shards.
+    pub cache_memory: u64,
+    /// For models, on all devices together.
+    pub model_memory: u64,
+    /// Of each GPU for shards.
+    pub device_memory: u64,
+    /// Segments take them in turn.
+    pub devices: Vec<Device>,
+}
+
+/// Where models are computed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Computing {
+    /// cpu, gpu, gpu:1 (see `arrowhop devices`), or best: discrete GPUs if there are any, else the CPU
+    #[arg(long, value_name = "DEVICE", env = "ARROWHOP_DEVICE", default_value_t)]
+    device: DeviceChoice,
+}
+
+/// `arrowhop devices`
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// How the list is printed
+    #[arg(long, default_value = "table")]
+    pub output: Output,
 }
 
 /// `arrowhop runs`
@@ -289,6 +334,9 @@ pub enum NetworkCommand {
         /// Predictions, training traces, optimizer runs, or losses and metrics, as JSON
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Where: cpu, gpu, or gpu:1 (see `arrowhop devices`)
+        #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+        device: DeviceChoice,
         /// How the records are printed
         #[arg(long, default_value = "table")]
         output: Output,
@@ -337,7 +385,7 @@ pub struct Segment {
     /// This segment's number in the cluster, from 0
     #[arg(long, value_name = "N", env = "ARROWHOP_SEGMENT")]
     pub segment: u32,
-    /// Models trained at once, each on one core [default: the machine's cores]
+    /// Models trained at once, each on one core [default: the machine's cores; 4 on a GPU]
     #[arg(long, value_name = "N", env = "ARROWHOP_SLOTS")]
     pub slots: Option<u32>,
     /// Where to listen
@@ -346,6 +394,9 @@ pub struct Segment {
     /// Where others reach it, as host or host:port [default: where it listens]
     #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]
     pub advertise: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub computing: Computing,
     /// Memory.
     #[command(flatten)]
     pub memory: Memory,
@@ -360,23 +411,52 @@ impl State {
     }
 }
 
-impl Memory {
-    /// Bytes for shards and bytes for models.
+impl Computing {
+    /// The devices that are meant.
     ///
     /// # Errors
-    /// When a default is wanted and the machine does not tell its memory.
-    pub fn bytes(self) -> anyhow::Result<(u64, u64)> {
-        if let (Some(cache), Some(model)) = (self.cache_memory, self.model_memory) {
-            return Ok((cache.as_u64(), model.as_u64()));
-        }
-        let mut system = sysinfo::System::new()
-            .context("read the machine's memory; give --cache-memory and --model-memory")?;
-        system.refresh_memory();
-        let limit = system.cgroup_limits().map(|limits| limits.total_memory);
-        let total = limit.map_or(system.total_memory(), |limit| limit.min(system.total_memory()));
-        let cache = self.cache_memory.map_or(total / 4, |bytes| bytes.as_u64());
-        Ok((cache, self.model_memory.map_or(total / 2, |bytes| bytes.as_u64())))
+    /// When there are none such here.
+    pub fn devices(self) -> anyhow::Result<Vec<Device>> {
+        Device::find(self.device)
+            .map_err(|error| Problems::one("--device", error.to_string()).into())
     }
+}
+
+impl Means {
+    /// What `memory` and `computing` say, and where they say nothing what the machine has.
+    ///
+    /// # Errors
+    /// When there is no such device, or a default is wanted and the machine does not tell its memory.
+    pub fn find(memory: Memory, computing: Computing) -> anyhow::Result<Self> {
+        let devices = computing.devices()?;
+        let given = |bytes: Option<ByteSize>| bytes.map(|bytes| bytes.as_u64());
+        let of_devices: Option<u64> = devices.iter().map(Device::memory).sum();
+        let total = match (given(memory.cache_memory), given(memory.model_memory), of_devices) {
+            (Some(_), Some(_), _) | (Some(_), None, Some(_)) => 0,
+            _ => machine_memory()
+                .context("read the machine's memory; give --cache-memory and --model-memory")?,
+        };
+        let least = devices.iter().filter_map(Device::memory).min();
+        Ok(Self {
+            cache_memory: given(memory.cache_memory).unwrap_or(total / 4),
+            model_memory: given(memory.model_memory)
+                .unwrap_or_else(|| of_devices.unwrap_or(total) / 2),
+            device_memory: given(memory.device_memory)
+                .unwrap_or_else(|| least.map_or(UNKNOWN_DEVICE_SHARDS, |bytes| bytes / 4)),
+            devices,
+        })
+    }
+}
+
+/// Bytes of memory that this process may use.
+///
+/// # Errors
+/// When the machine does not tell.
+pub(crate) fn machine_memory() -> anyhow::Result<u64> {
+    let mut system = sysinfo::System::new()?;
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+    Ok(limit.map_or(system.total_memory(), |limit| limit.min(system.total_memory())))
 }
 
 fn run_id(text: &str) -> Result<RunId, std::num::ParseIntError> {

@@ -10,6 +10,7 @@ use arrowhop_segment::Settings as SegmentSettings;
 use arrowhop_supervisor::Settings as SupervisorSettings;
 use arrowhop_types::SegmentId;
 
+use crate::cli::Means;
 use crate::client::Client;
 
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -24,13 +25,12 @@ pub(crate) struct Embedded {
 }
 
 /// How large it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Size {
     pub(crate) segments: u32,
     pub(crate) slots: u32,
-    /// Bytes for shards and for models, all segments together.
-    pub(crate) cache_memory: u64,
-    pub(crate) model_memory: u64,
+    /// Of all segments together.
+    pub(crate) means: Means,
 }
 
 impl Embedded {
@@ -45,15 +45,18 @@ impl Embedded {
         };
         let supervisor = arrowhop_supervisor::start(settings, &actors).await?;
         let mut segments = Vec::new();
-        for segment in 0..size.segments {
+        let Size { segments: count, slots, means } = size;
+        for (segment, device) in (0..count).zip(means.devices.iter().cycle()) {
             let settings = SegmentSettings {
                 segment: SegmentId(segment),
                 listen: ANY_PORT.to_owned(),
                 advertise: None,
-                slots: size.slots,
+                slots,
                 supervisor: supervisor.uri.clone(),
-                cache_memory: size.cache_memory / u64::from(size.segments),
-                model_memory: size.model_memory / u64::from(size.segments),
+                cache_memory: means.cache_memory / u64::from(count),
+                model_memory: means.model_memory / u64::from(count),
+                device: device.clone(),
+                device_memory: means.device_memory / sharing(count, means.devices.len()),
             };
             segments.push(arrowhop_segment::start(settings, &actors).await?);
         }
@@ -80,4 +83,9 @@ impl Embedded {
         tokio::task::spawn_blocking(move || drop(actors)).await?;
         Ok(())
     }
+}
+
+/// At most so many of these segments share a device.
+fn sharing(segments: u32, devices: usize) -> u64 {
+    u64::from(segments).div_ceil(devices.max(1) as u64)
 }

@@ -7,6 +7,7 @@ mod commands;
 mod embedded;
 mod exit;
 pub mod experiment;
+mod forecast;
 mod freeze;
 mod initial;
 mod load;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use arrowhop_runtime::telemetry::{self, Format};
+use arrowhop_types::Problems;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, LogFormat};
@@ -53,6 +55,10 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
+    if let Some(name) = &cli.kernels {
+        let chosen = arrowhop_network::choose_isa(name);
+        chosen.map_err(|problem| Problems::one("--kernels", problem))?;
+    }
     let serves = matches!(cli.command, Command::Supervisor(_) | Command::Segment(_));
     let level = if serves { tracing::Level::INFO } else { tracing::Level::WARN };
     telemetry::init(format, level)?;

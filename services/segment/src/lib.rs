@@ -8,6 +8,7 @@ mod error;
 mod join;
 mod opened;
 mod peers;
+mod place;
 mod rows;
 mod stores;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use actix::{Actor, Recipient, SyncArbiter};
 use arrowhop_flight::{ByteBudget, FlightFront, FlightServer, incoming, server_builder};
 use arrowhop_runtime::{Actors, Serving, bind, location, until_stopped};
+use arrowhop_train::Device;
 use arrowhop_types::{Problems, SegmentId};
 use arrowhop_wire::PROTOCOL;
 use arrowhop_wire::control::SegmentInfo;
@@ -29,6 +31,7 @@ use crate::actors::trainer::{Trainer, Work};
 use crate::control::Control;
 pub use crate::error::SegmentError;
 use crate::peers::Peers;
+use crate::place::Place;
 pub use crate::rows::{inputs, rows};
 use crate::stores::{Cache, Models};
 
@@ -54,6 +57,10 @@ pub struct Settings {
     pub cache_memory: u64,
     /// Bytes for models in training, all slots together.
     pub model_memory: u64,
+    /// Where they are trained.
+    pub device: Device,
+    /// Bytes of the device's memory for copies of shards; nothing on the CPU.
+    pub device_memory: u64,
 }
 
 /// A segment that is running.
@@ -114,11 +121,14 @@ async fn start_actors(
     let peers = Peers::new(tokio::runtime::Handle::current(), settings.model_memory);
     let (slots, model_memory) = (settings.slots, settings.model_memory);
     let budget = ByteBudget::new(settings.cache_memory);
+    let place = Arc::new(Place::new(settings.device.clone(), settings.device_memory));
     actors
         .start(move || {
             let shards = Shards::default().start();
-            let new_trainer =
-                || -> Recipient<Work> { SyncArbiter::start(1, Trainer::default).recipient() };
+            let new_trainer = move || -> Recipient<Work> {
+                let place = Arc::clone(&place);
+                SyncArbiter::start(1, move || Trainer::new(Arc::clone(&place))).recipient()
+            };
             let finder = shards.clone().recipient();
             let host = Host::new(slots, Box::new(new_trainer), finder, peers, model_memory).start();
             Started {

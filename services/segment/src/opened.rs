@@ -82,7 +82,7 @@ async fn find(
         0 => None,
         rows => Some(part(Part::Validation, rows).await?),
     };
-    Ok(ShardData { train, validation })
+    Ok(ShardData { train, validation, copies: Arc::default() })
 }
 
 /// Every model's task, checked: its network, its parameters, its memory.

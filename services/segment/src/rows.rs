@@ -8,11 +8,15 @@ use arrowhop_flight::CachedShard;
 use arrowhop_train::{InputChunks, Inputs, Rows, TargetChunks, Task};
 use arrowhop_types::{Dtype, Problems, Target, TargetColumn};
 
+use crate::place::Copies;
+
 /// One shard's parts, as a run uses them. Holding it keeps them in memory.
 #[derive(Clone)]
 pub(crate) struct ShardData {
     pub(crate) train: Arc<CachedShard>,
     pub(crate) validation: Option<Arc<CachedShard>>,
+    /// What of it lies in the device's memory.
+    pub(crate) copies: Arc<Copies>,
 }
 
 /// Rows with their targets, as the trainer reads them. The batches are laid out as

@@ -1,10 +1,16 @@
 //! Training beside PyTorch: the same networks, the same batches, forward pass, backward pass and a step
-//! of SGD with momentum; on one core, and on two. Ours is whole visits, with the gathering of batches;
-//! two cores train two models. PyTorch's is its best setting for each case, on a batch made before.
+//! of SGD with momentum; on one core, and on two. Ours is a visit from its first batch's end on, with the
+//! gathering of batches; two cores train two models. PyTorch's is its best setting for each case, on a
+//! batch made before.
 //! Rounds of both alternate; of each the best round counts, as other work on the machine only slows.
+//!
+//! On a GPU (`--device gpu`) `--threads` is how many models share it, each on a thread of its own, and
+//! PyTorch's models take turns in one process, in single precision and in TF32. There the shard lies in
+//! the GPU's memory, and how busy the GPU was is asked of `nvidia-smi`.
 //!
 //! Prints a table, and on standard output one JSON line for each case.
 
+mod busy;
 mod networks;
 mod torch;
 
@@ -13,11 +19,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use arrowhop_train::{Rows, Task, Visit, initial_state, train_visit};
+use arrowhop_train::{
+    Device, DeviceChoice, Rows, Task, Visit, initial_state, thread_cpu_time, train_visit,
+};
 use arrowhop_types::{Score, ShardId};
 use clap::Parser;
 use serde_json::json;
 
+use self::busy::Busy;
 use self::networks::Workload;
 use self::torch::Torch;
 
@@ -26,18 +35,21 @@ const ROUND: Duration = Duration::from_millis(1500);
 
 #[derive(Parser)]
 struct Options {
-    /// Networks: mlp, m1, m2, resnet18, w6
+    /// Networks: mlp, m1, m2, resnet18, resnet50 (112×112), w6
     #[arg(long, value_delimiter = ',', default_value = "mlp,m1,m2,resnet18,w6")]
     networks: Vec<String>,
     /// Rows of a batch
     #[arg(long, value_delimiter = ',', default_value = "32,256")]
     batches: Vec<u32>,
-    /// Cores
+    /// Cores; on a GPU, models
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<u32>,
     /// Rounds of each side
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Where: cpu, gpu, or gpu:1 (see `arrowhop devices`)
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// A Python with PyTorch
     #[arg(long, env = "ARROWHOP_TORCH_PYTHON", default_value = "python3")]
     python: PathBuf,
@@ -48,30 +60,42 @@ struct Options {
 struct Speed {
     wall: f64,
     cpu: f64,
+    /// Of a GPU, the share of the time, where it is known.
+    busy: Option<f64>,
 }
 
 impl Speed {
     fn of(samples: u32, wall: f64, cpu: f64) -> Self {
-        Self { wall: f64::from(samples) / wall, cpu: f64::from(samples) / cpu }
+        Self { wall: f64::from(samples) / wall, cpu: f64::from(samples) / cpu, busy: None }
     }
 
     fn best(self, other: Self) -> Self {
-        Self { wall: self.wall.max(other.wall), cpu: self.cpu.max(other.cpu) }
+        let busy = self.busy.into_iter().chain(other.busy).reduce(f64::max);
+        Self { wall: self.wall.max(other.wall), cpu: self.cpu.max(other.cpu), busy }
     }
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let device = Device::find(options.device)?.swap_remove(0);
     eprintln!(
         "{:<9} {:>5} {:>5}  {:>9} {:>9} {:>6}  {:>9} {:>9} {:>6}  PyTorch's setting",
-        "network", "batch", "cores", "ours/s", "torch/s", "ratio", "ours/cpu", "torch/cpu", "ratio"
+        "network",
+        "batch",
+        "at once",
+        "ours/s",
+        "torch/s",
+        "ratio",
+        "ours/cpu",
+        "torch/cpu",
+        "ratio"
     );
     for name in &options.networks {
         for &batch in &options.batches {
             for &threads in &options.threads {
-                let (ours, torch, setting) = case(&options, name, batch, threads)
-                    .with_context(|| format!("{name}, batch {batch}, {threads} cores"))?;
+                let (ours, torch, setting) = case(&options, &device, name, batch, threads)
+                    .with_context(|| format!("{name}, batch {batch}, {threads} at once"))?;
                 let (by_wall, by_cpu) = (ours.wall / torch.wall, ours.cpu / torch.cpu);
                 eprintln!(
                     "{name:<9} {batch:>5} {threads:>5}  {:>9.0} {:>9.0} {by_wall:>6.2}  {:>9.0} \
@@ -81,9 +105,10 @@ fn main() -> anyhow::Result<()> {
                 println!(
                     "{}",
                     json!({
-                        "network": name, "batch": batch, "cores": threads, "precision": "f32",
-                        "isa": arrowhop_network::isa(),
-                        "ours": { "samples_per_second": ours.wall, "per_cpu_second": ours.cpu },
+                        "network": name, "batch": batch, "at_once": threads, "precision": "f32",
+                        "device": device.name(), "model": device.model(),
+                        "ours": { "samples_per_second": ours.wall, "per_cpu_second": ours.cpu,
+                            "gpu_busy": ours.busy },
                         "torch": { "samples_per_second": torch.wall, "per_cpu_second": torch.cpu,
                             "setting": setting },
                         "ratio": { "wall": by_wall, "cpu": by_cpu },
@@ -98,41 +123,62 @@ fn main() -> anyhow::Result<()> {
 /// Both sides' speeds, round by round, and PyTorch's setting.
 fn case(
     options: &Options,
+    device: &Device,
     name: &str,
     batch: u32,
     threads: u32,
 ) -> anyhow::Result<(Speed, Speed, &'static str)> {
     let mut workload = Workload::named(name, batch)?;
-    let mut peer = Torch::fastest(&options.python, name, batch, threads, ROUND)?;
-    workload.fit(ROUND)?;
+    let mut peer = Torch::fastest(&options.python, device, name, batch, threads, ROUND)?;
+    workload.fit(ROUND, device)?;
     let (mut ours, mut torch) = (Speed::default(), Speed::default());
     for _ in 0..options.rounds {
-        ours = ours.best(round(&workload, threads)?);
+        ours = ours.best(round(&workload, threads, device)?);
         torch = torch.best(peer.round()?);
     }
     Ok((ours, torch, peer.setting()))
 }
 
 /// As many models as cores, each a visit.
-fn round(workload: &Workload, threads: u32) -> anyhow::Result<Speed> {
-    let begun = Instant::now();
-    let visits: Vec<anyhow::Result<Duration>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| workload.visit())).collect();
+fn round(workload: &Workload, threads: u32, device: &Device) -> anyhow::Result<Speed> {
+    let resident = workload.resident(device)?;
+    let busy = (!device.is_cpu()).then(Busy::watch);
+    let visits: Vec<anyhow::Result<Steps>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| workload.visit(device, resident.clone())))
+            .collect();
         threads.into_iter().map(|thread| thread.join().expect("a visit ends")).collect()
     });
-    let wall = begun.elapsed().as_secs_f64();
-    let mut cpu = 0.0;
-    for visit in visits {
-        cpu += visit?.as_secs_f64();
-    }
-    Ok(Speed::of(workload.rows() * threads, wall, cpu))
+    let busy = Busy::end(busy.flatten());
+    let visits: Vec<Steps> = visits.into_iter().collect::<anyhow::Result<_>>()?;
+    let begun = visits.iter().map(|steps| steps.begun).min().context("a model trains")?;
+    let ended = visits.iter().map(|steps| steps.ended).max().context("a model trains")?;
+    let cpu = visits.iter().map(|steps| steps.cpu.as_secs_f64()).sum();
+    let rows = visits.iter().map(|steps| steps.rows).sum();
+    Ok(Speed { busy, ..Speed::of(rows, (ended - begun).as_secs_f64(), cpu) })
 }
 
-/// A visit's CPU time.
-fn visit(task: &Task, state: &[u8], rows: &Rows<'_>) -> anyhow::Result<Duration> {
-    let mut keep_on = |_: u64, _: &Score| ControlFlow::Continue(());
+/// The steps of a visit after its first one.
+struct Steps {
+    rows: u32,
+    cpu: Duration,
+    begun: Instant,
+    ended: Instant,
+}
+
+fn visit(task: &Task, state: &[u8], rows: &Rows<'_>) -> anyhow::Result<Steps> {
+    let mut first = None;
+    let mut steps = None;
+    let mut keep_on = |done: u64, _: &Score| {
+        let (now, cpu) = (Instant::now(), thread_cpu_time());
+        let (rows, begun, before) = *first.get_or_insert((done, now, cpu));
+        steps = Some((done - rows, cpu - before, begun, now));
+        ControlFlow::Continue(())
+    };
     let at = Visit { epoch: 0, shard: ShardId(0) };
-    Ok(train_visit(task, state, at, rows, &mut keep_on)?.timing.cpu)
+    train_visit(task, state, at, rows, &mut keep_on)?;
+    let (rows, cpu, begun, ended) = steps.context("a visit has a batch")?;
+    Ok(Steps { rows: u32::try_from(rows)?, cpu, begun, ended })
 }
 
 /// A fresh model.

@@ -1,17 +1,18 @@
 //! The networks that are compared, as Keras JSON, and rows for them.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arrowhop_network::NetworkSpec;
-use arrowhop_train::{InputChunks, Rows, TargetChunks, Task};
+use arrowhop_train::{Device, InputChunks, Resident, Rows, TargetChunks, Task};
 use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{
     Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Target, TargetColumn,
 };
 use serde_json::{Value, json};
 
-use crate::{first_state, visit};
+use crate::{Steps, first_state, visit};
 
 /// Places of ones in a row of hashed features.
 const PLACES: usize = 39;
@@ -24,7 +25,6 @@ pub(crate) struct Workload {
     bytes: Vec<u8>,
     places: Vec<i32>,
     classes: Vec<i32>,
-    rows: u32,
 }
 
 impl Workload {
@@ -36,11 +36,12 @@ impl Workload {
             "m1" => (example("cifar10_m1")?, images, 10),
             "m2" => (example("cifar10_m2")?, images, 10),
             "resnet18" => (resnet18(), images, 10),
+            "resnet50" => (resnet50(), vec![112, 112, 3], 1000),
             "w6" => {
                 let layers = dense_layers(&[1000, 500, 2]);
                 (sequential(vec![WIDTH as usize], layers), vec![PLACES], 2)
             }
-            _ => bail!("{name} is no network; there are mlp, m1, m2, resnet18, w6"),
+            _ => bail!("{name} is no network; there are mlp, m1, m2, resnet18, resnet50, w6"),
         };
         let mut input = InputSpec::numbers(shape, Dtype::U8, 255.0);
         if name == "w6" {
@@ -56,38 +57,49 @@ impl Workload {
         let task = Task::new(network, config, &[input], &[target], 1, ModelId(1), false)?;
         let state = first_state(&task)?;
         let (bytes, places, classes_of) = (Vec::new(), Vec::new(), (0..classes).collect());
-        let mut workload = Self { task, state, bytes, places, classes: classes_of, rows: 0 };
+        let mut workload = Self { task, state, bytes, places, classes: classes_of };
         workload.resize(2 * batch);
         Ok(workload)
     }
 
     /// Takes as many rows as a visit of about this length trains on, whole batches.
-    pub(crate) fn fit(&mut self, length: Duration) -> anyhow::Result<()> {
+    pub(crate) fn fit(&mut self, length: Duration, device: &Device) -> anyhow::Result<()> {
         let batch = self.task.config().batch_rows;
-        self.visit()?;
-        let begun = Instant::now();
-        self.visit()?;
-        let share = length.as_secs_f64() / begun.elapsed().as_secs_f64();
+        let steps = self.visit(device, None)?;
+        let took = (steps.ended - steps.begun).as_secs_f64() * 2.0;
+        let share = length.as_secs_f64() / took;
         #[expect(clippy::cast_possible_truncation, reason = "rows are few")]
         #[expect(clippy::cast_sign_loss, reason = "times are positive")]
         let batches = (2.0 * share) as u32;
-        self.resize(batch * batches.clamp(1, 4000));
+        self.resize(batch * batches.clamp(2, 4000));
         Ok(())
     }
 
-    pub(crate) fn rows(&self) -> u32 {
-        self.rows
+    /// The rows in a GPU's memory.
+    pub(crate) fn resident(&self, device: &Device) -> anyhow::Result<Option<Arc<Resident>>> {
+        if device.is_cpu() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Resident::load(self.view()?.inputs(), device))))
     }
 
-    /// A visit's CPU time.
-    pub(crate) fn visit(&self) -> anyhow::Result<Duration> {
+    /// A visit.
+    pub(crate) fn visit(
+        &self,
+        device: &Device,
+        resident: Option<Arc<Resident>>,
+    ) -> anyhow::Result<Steps> {
+        visit(&self.task, &self.state, &self.view()?.on(device, resident))
+    }
+
+    fn view(&self) -> anyhow::Result<Rows<'_>> {
         let input = &self.task.inputs()[0];
         let x = match input.dtype {
             Dtype::I32 => InputChunks::I32(vec![&self.places]),
             _ => InputChunks::U8(vec![&self.bytes]),
         };
         let y = TargetChunks::Classes(vec![&self.classes]);
-        visit(&self.task, &self.state, &Rows::new(&self.task, vec![x], vec![y])?)
+        Ok(Rows::new(&self.task, vec![x], vec![y])?)
     }
 
     fn resize(&mut self, rows: u32) {
@@ -100,7 +112,6 @@ impl Workload {
         }
         let classes = i32::try_from(self.task.targets()[0].target.width()).unwrap_or(1);
         self.classes = (0..classes).cycle().take(rows as usize).collect();
-        self.rows = rows;
     }
 }
 
@@ -158,6 +169,43 @@ fn resnet18() -> String {
     let softmax = json!({"units": 10, "activation": "softmax"});
     layers.add("Dense", "out", softmax, &[&mean]);
     json!({"class_name": "Functional", "config": {"name": "resnet18", "layers": layers.layers,
+        "input_layers": [["x", 0, 0]], "output_layers": [["out", 0, 0]]}})
+    .to_string()
+}
+
+/// The same, table 1, for images of 112×112.
+fn resnet50() -> String {
+    let mut layers = Layers::default();
+    layers.add("InputLayer", "x", json!({"batch_input_shape": [null, 112, 112, 3]}), &[]);
+    let relu = || json!({"activation": "relu"});
+    let stem = layers.normalised("stem", 64, 7, 2, "x");
+    let stem = layers.add("Activation", "stem_relu", relu(), &[&stem]);
+    let pool = json!({"pool_size": 3, "strides": 2, "padding": "same"});
+    let mut last = layers.add("MaxPooling2D", "pool", pool, &[&stem]);
+    for (stage, (width, blocks, stride)) in
+        [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)].into_iter().enumerate()
+    {
+        for block in 0..blocks {
+            let name = format!("s{stage}b{block}");
+            let stride = if block == 0 { stride } else { 1 };
+            let mut inner = last.clone();
+            for (part, (size, stride)) in [(1, 1), (3, stride)].into_iter().enumerate() {
+                inner = layers.normalised(&format!("{name}_{part}"), width, size, stride, &inner);
+                inner = layers.add("Activation", &format!("{name}_r{part}"), relu(), &[&inner]);
+            }
+            inner = layers.normalised(&format!("{name}_2"), 4 * width, 1, 1, &inner);
+            let shortcut = if block == 0 {
+                layers.normalised(&format!("{name}_s"), 4 * width, 1, stride, &last)
+            } else {
+                last
+            };
+            let sum = layers.add("Add", &format!("{name}_a"), json!({}), &[&inner, &shortcut]);
+            last = layers.add("Activation", &name, relu(), &[&sum]);
+        }
+    }
+    let mean = layers.add("GlobalAveragePooling2D", "mean", json!({}), &[&last]);
+    layers.add("Dense", "out", json!({"units": 1000, "activation": "softmax"}), &[&mean]);
+    json!({"class_name": "Functional", "config": {"name": "resnet50", "layers": layers.layers,
         "input_layers": [["x", 0, 0]], "output_layers": [["out", 0, 0]]}})
     .to_string()
 }

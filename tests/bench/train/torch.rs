@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use arrowhop_train::Device;
 use serde::Deserialize;
 
 use crate::Speed;
@@ -17,6 +18,8 @@ pub(crate) struct Torch {
     answers: BufReader<ChildStdout>,
     setting: &'static str,
     batch: u32,
+    /// That take turns.
+    models: u32,
     /// Of a round.
     steps: u32,
 }
@@ -31,12 +34,14 @@ impl Torch {
     /// The setting that is fastest for this network, ready for rounds of about this length.
     pub(crate) fn fastest(
         python: &Path,
+        device: &Device,
         network: &str,
         batch: u32,
         threads: u32,
         round: Duration,
     ) -> anyhow::Result<Self> {
         let settings: &[&'static str] = match network {
+            _ if !device.is_cpu() => &["cuda", "cuda_tf32"],
             "mlp" => &["plain"],
             "w6" => &["plain", "bags"],
             _ => &["plain", "channels_last"],
@@ -48,7 +53,8 @@ impl Torch {
             torch.steps = 2;
             torch.round()?;
             let speed = torch.round()?.wall;
-            torch.steps = steps(speed / f64::from(batch) * round.as_secs_f64());
+            let rows = f64::from(batch * torch.models);
+            torch.steps = steps(speed / rows * round.as_secs_f64());
             if best.as_ref().is_none_or(|(fastest, _)| speed > *fastest) {
                 best = Some((speed, torch));
             }
@@ -73,7 +79,8 @@ impl Torch {
             .with_context(|| format!("start {}", python.display()))?;
         let commands = child.stdin.take().context("it has an input")?;
         let answers = BufReader::new(child.stdout.take().context("it has an output")?);
-        Ok(Self { child, commands, answers, setting, batch, steps: 1 })
+        let models = if setting.starts_with("cuda") { threads } else { 1 };
+        Ok(Self { child, commands, answers, setting, batch, models, steps: 1 })
     }
 
     /// One round.
@@ -84,7 +91,7 @@ impl Torch {
             bail!("PyTorch ended; see what it said above");
         }
         let took: Took = serde_json::from_str(&line).context("read PyTorch's answer")?;
-        Ok(Speed::of(self.steps * self.batch, took.wall, took.cpu))
+        Ok(Speed::of(self.steps * self.models * self.batch, took.wall, took.cpu))
     }
 
     /// How it trains.

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::{Mode, Weights, operate};
+use crate::activation::Activation;
 use crate::initializer::Initializer;
 use crate::layer::{Operation, Shape, Weight};
 use crate::network::Memory;
@@ -85,7 +86,8 @@ impl Case<'_> {
         let values = inputs.into_iter().zip(self.inputs);
         let values = values.map(|(rows, shape)| Value::of_rows(rows, shape.to_vec()));
         let weights = Weights::new(weights, 0, &specs);
-        let mut made = operate(0, &self.operation, values.collect(), &weights, self.output, mode);
+        let (linear, values) = (Activation::Linear, values.collect());
+        let mut made = operate(0, &self.operation, linear, values, &weights, self.output, mode);
         let made = made.remove(0);
         assert_eq!(made.shape(), self.output);
         made.rows()

@@ -9,13 +9,19 @@ use burn::tensor::{Slice, Tensor};
 
 use super::Weights;
 use super::volume::{planar, three, value, volume, window_axes};
+use crate::activation::Activation;
 use crate::kernel_ops;
 use crate::layer::{Convolution, ConvolutionKind, Layout};
 use crate::value::Value;
 use crate::window::Axis;
 
-/// Applies a convolution.
-pub(crate) fn convolve(convolution: &Convolution, x: Value, weights: &Weights<'_>) -> Value {
+/// Applies a convolution, then the activation.
+pub(crate) fn convolve(
+    convolution: &Convolution,
+    x: Value,
+    activation: Activation,
+    weights: &Weights<'_>,
+) -> Value {
     let Convolution { kind, window, layout, has_bias } = convolution;
     let bias = has_bias.then(|| weights.flat(weights.len() - 1));
     if let (ConvolutionKind::Plain { groups: 1 }, Layout::ChannelsLast) = (kind, layout)
@@ -24,8 +30,10 @@ pub(crate) fn convolve(convolution: &Convolution, x: Value, weights: &Weights<'_
     {
         let shape = [window.output().as_slice(), &[outputs]].concat();
         let convolution = arrowhop_kernels::Convolution { axes, inputs, outputs };
-        let rows = kernel_ops::convolve(x.rows(), weights.flat(0), bias, convolution);
-        return Value::of_rows(rows, shape);
+        let relu = activation == Activation::Relu;
+        let rows = kernel_ops::convolve(x.rows(), weights.flat(0), bias, convolution, relu);
+        let made = Value::of_rows(rows, shape);
+        return if relu { made } else { activation.forward(made) };
     }
     let x = volume(x, *layout);
     let kernel = kernel(weights, 0);
@@ -42,7 +50,7 @@ pub(crate) fn convolve(convolution: &Convolution, x: Value, weights: &Weights<'_
         }
         ConvolutionKind::Transposed => spread(x, kernel, bias, &axes),
     };
-    value(made, *layout, window.axes.len())
+    activation.forward(value(made, *layout, window.axes.len()))
 }
 
 /// A kernel as (depth, height, width, its last two axes).
@@ -172,7 +180,7 @@ mod tests {
         let arrays = [kernel];
         let specs = [super::super::check::weight(vec![3, 3, 1, 1])];
         let x = Value::of_rows(ones([1, 16]), vec![4, 4, 1]);
-        let made = convolve(&convolution, x, &Weights::new(&arrays, 0, &specs));
+        let made = convolve(&convolution, x, Activation::Linear, &Weights::new(&arrays, 0, &specs));
         assert_eq!(super::super::check::floats(made.rows()), [9.0, 6.0, 6.0, 4.0]);
     }
 

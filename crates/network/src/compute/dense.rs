@@ -4,25 +4,28 @@ use burn::tensor::activation;
 
 use super::Weights;
 use super::shape::{aligned, dims_of};
+use crate::activation::Activation;
 use crate::kernel_ops;
 use crate::value::Value;
 
-/// x · kernel + bias over the last axis. Of a one-hot value the kernel's rows are gathered and
+/// The activation of x · kernel + bias over the last axis. Of a one-hot value the kernel's rows are gathered and
 /// summed, so its vector is never written out.
-pub(crate) fn dense(x: Value, weights: &Weights<'_>) -> Value {
+pub(crate) fn dense(x: Value, activation: Activation, weights: &Weights<'_>) -> Value {
     let bias = (weights.len() == 2).then(|| weights.flat(1));
+    let relu = activation == Activation::Relu;
+    let finish = |made: Value| if relu { made } else { activation.forward(made) };
     let &[inputs, outputs] = weights.shape(0) else { panic!("a Dense kernel has two axes") };
     if let Some(places) = x.places() {
-        let rows = kernel_ops::sum_rows(places, weights.flat(0), bias, outputs);
-        return Value::of_rows(rows, vec![outputs]);
+        let rows = kernel_ops::sum_rows(places, weights.flat(0), bias, outputs, relu);
+        return finish(Value::of_rows(rows, vec![outputs]));
     }
     let batch = x.batch();
     let [shape @ .., _] = x.shape() else { panic!("a Dense layer's input has an axis") };
     let vectors: usize = shape.iter().product();
     let shape = [shape, &[outputs]].concat();
     let rows = x.rows().reshape([batch * vectors, inputs]);
-    let rows = kernel_ops::dense(rows, weights.flat(0), bias);
-    Value::of_rows(rows.reshape([batch, vectors * outputs]), shape)
+    let rows = kernel_ops::dense(rows, weights.flat(0), bias, relu);
+    finish(Value::of_rows(rows.reshape([batch, vectors * outputs]), shape))
 }
 
 /// max(0, x) + alpha · min(0, x).
@@ -72,7 +75,7 @@ mod tests {
                 Param::from_data(TensorData::new(numbers(count, seed), [count]), &device)
             });
             let specs = [weight(vec![5, 3]), weight(vec![3])];
-            let output = dense(x, &Weights::new(&arrays, 0, &specs)).rows();
+            let output = dense(x, Activation::Linear, &Weights::new(&arrays, 0, &specs)).rows();
             let probe = tensor(numbers(6, 5), [2, 3]);
             let gradients = (output.clone() * probe).sum().backward();
             let by_array = arrays.map(|array| floats(array.val().grad(&gradients).unwrap()));
@@ -81,6 +84,29 @@ mod tests {
         for (one_hot, written_out) in results[0].iter().zip(&results[1]) {
             assert_close(one_hot, written_out);
         }
+    }
+
+    /// Dense, hashed and convolving layers whose activation is part of the kernel.
+    #[test]
+    fn rectifiers_within_kernels_are_rectifiers() {
+        use super::super::check::assert_true_gradients;
+        let specs = [weight(vec![4, 3]), weight(vec![3])];
+        let arrays = [numbers(8, 0), numbers(12, 10), numbers(3, 11)];
+        let of = |activation: Activation, arrays: &[Tensor<1>]| {
+            let params = [1, 2].map(|i| Param::from_tensor(arrays[i].clone()));
+            let x = Value::of_rows(arrays[0].clone().reshape([2, 4]), vec![4]);
+            dense(x, activation, &Weights::new(&params, 0, &specs)).rows()
+        };
+        let device = Device::flex();
+        let tensors = arrays.clone().map(|array| {
+            let count = array.len();
+            Tensor::<1>::from_data(TensorData::new(array, [count]), &device)
+        });
+        let (plain, rectified) =
+            (floats(of(Activation::Linear, &tensors)), floats(of(Activation::Relu, &tensors)));
+        assert!(plain.iter().any(|value| *value < 0.0), "{plain:?}");
+        assert_eq!(rectified, plain.iter().map(|value| value.max(0.0)).collect::<Vec<_>>());
+        assert_true_gradients(&arrays, |arrays| of(Activation::Relu, arrays));
     }
 
     /// By Keras.

@@ -22,6 +22,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 
+use crate::activation::Activation;
 use crate::layer::{Call, MaskRule, Operation, Weight};
 use crate::network::Memory;
 use crate::value::Value;
@@ -104,14 +105,15 @@ pub(crate) fn call(
     mode: &mut Mode<'_>,
 ) -> Vec<Value> {
     let passed = passed_mask(call.mask, &inputs);
-    let made = operate(number, &call.operation, inputs, weights, &call.outputs[0], mode);
+    let Call { operation, activation, .. } = call;
+    let made = operate(number, operation, *activation, inputs, weights, &call.outputs[0], mode);
     let finish = |value: Value| {
         let mask = match call.mask {
             MaskRule::Make => value.mask.clone(),
             // A recurrent layer's final states have no steps.
             _ => passed.clone().filter(|_| value.shape().len() > 1),
         };
-        call.activation.forward(value).with_mask(mask)
+        value.with_mask(mask)
     };
     made.into_iter().map(finish).collect()
 }
@@ -138,8 +140,30 @@ fn passed_mask(rule: MaskRule, inputs: &[Value]) -> Option<Tensor<2>> {
     }
 }
 
-/// Applies an operation; `output` is the shape of its first output.
+/// Applies an operation, then the activation; `output` is the shape of its first output.
 pub(crate) fn operate(
+    number: usize,
+    operation: &Operation,
+    activation: Activation,
+    mut inputs: Vec<Value>,
+    weights: &Weights<'_>,
+    output: &[usize],
+    mode: &mut Mode<'_>,
+) -> Vec<Value> {
+    match operation {
+        Operation::Dense => vec![dense::dense(inputs.remove(0), activation, weights)],
+        Operation::Convolution(convolution) => {
+            vec![convolution::convolve(convolution, inputs.remove(0), activation, weights)]
+        }
+        _ => {
+            let made = operate_alone(number, operation, inputs, weights, output, mode);
+            made.into_iter().map(|value| activation.forward(value)).collect()
+        }
+    }
+}
+
+/// Applies an operation that knows no activation.
+fn operate_alone(
     number: usize,
     operation: &Operation,
     mut inputs: Vec<Value>,
@@ -168,8 +192,6 @@ pub(crate) fn operate(
     let x = inputs.remove(0);
     vec![match operation {
         Operation::Identity => x,
-        Operation::Dense => dense::dense(x, weights),
-        Operation::Convolution(convolution) => convolution::convolve(convolution, x, weights),
         Operation::Pooling { kind, window, layout } => pooling::pool(*kind, window, *layout, x),
         Operation::GlobalPooling { kind, layout, .. } => {
             pooling::pool_globally(*kind, *layout, x).reshape(output.to_vec())
@@ -204,6 +226,9 @@ pub(crate) fn operate(
         Operation::Masking { value } => sequence::hide(*value, x),
         Operation::TimeDistributed { operation, activation } => {
             sequence::each_step(number, operation, *activation, x, weights, output, mode)
+        }
+        Operation::Dense | Operation::Convolution(_) => {
+            unreachable!("they see to their activation themselves")
         }
         Operation::Merge(_)
         | Operation::Concatenate { .. }

@@ -191,7 +191,16 @@ mod tests {
         for operation in noises(0.0) {
             let apply = |x: Value, mode: &mut Mode<'_>| {
                 let weights = super::super::Weights::new(&[], 0, &[]);
-                super::super::operate(0, &operation, vec![x], &weights, &[6], mode).remove(0)
+                super::super::operate(
+                    0,
+                    &operation,
+                    crate::activation::Activation::Linear,
+                    vec![x],
+                    &weights,
+                    &[6],
+                    mode,
+                )
+                .remove(0)
             };
             assert_eq!(trained(apply, 1, &[6]), [1.0; 6]);
         }

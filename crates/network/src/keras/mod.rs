@@ -34,7 +34,7 @@ use crate::layer::Shape;
 use builder::Builder;
 
 /// A longer text is refused.
-const TEXT_BYTES_MAX: usize = 8 << 20;
+const TEXT_BYTES_MAX: usize = 4 << 20;
 /// A text with more values than this is refused before it takes memory.
 const VALUES_MAX: usize = 1 << 17;
 /// Parameters, and values of one example between two layers, stay below this.

@@ -139,7 +139,8 @@ fn read_entries<'a>(
         return None;
     }
     if layers.len() > LAYERS_MAX {
-        problems.push(place, format!("lists {} layers; at most {LAYERS_MAX} are read", layers.len()));
+        problems
+            .push(place, format!("lists {} layers; at most {LAYERS_MAX} are read", layers.len()));
         return None;
     }
     let mut entries = Vec::with_capacity(layers.len());

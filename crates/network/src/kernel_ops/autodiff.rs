@@ -15,7 +15,18 @@ use super::KernelOps;
 struct Convolve;
 
 /// Images, kernel, and what was done with them.
-type ConvolveState<B> = (FloatTensor<B>, FloatTensor<B>, Convolution);
+type ConvolveState<B> = (FloatTensor<B>, FloatTensor<B>, Convolution, Finished<B>);
+
+/// The result, where nothing was left below 0 in it.
+type Finished<B> = Option<FloatTensor<B>>;
+
+/// The gradient by what was there before.
+fn before_relu<B: KernelOps>(of_result: FloatTensor<B>, finished: Finished<B>) -> FloatTensor<B> {
+    match finished {
+        Some(result) => B::relu_gradient(of_result, result),
+        None => of_result,
+    }
+}
 
 /// The backward pass of [`KernelOps::dense`].
 #[derive(Debug)]
@@ -26,8 +37,8 @@ impl<B: KernelOps> Backward<B, 3> for Convolve {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [images, kernel, bias] = ops.parents;
-        let of_result = grads.consume::<B>(&ops.node);
-        let (x, k, convolution) = ops.state;
+        let (x, k, convolution, finished) = ops.state;
+        let of_result = before_relu::<B>(grads.consume::<B>(&ops.node), finished);
         if let Some(node) = bias {
             let gradient = B::bias_gradient(of_result.clone(), convolution.outputs);
             grads.register::<B>(node.id, gradient);
@@ -44,12 +55,12 @@ impl<B: KernelOps> Backward<B, 3> for Convolve {
 }
 
 impl<B: KernelOps> Backward<B, 3> for Dense {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    type State = (FloatTensor<B>, FloatTensor<B>, Finished<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x, kernel, bias] = ops.parents;
-        let of_result = grads.consume::<B>(&ops.node);
-        let (rows, k) = ops.state;
+        let (rows, k, finished) = ops.state;
+        let of_result = before_relu::<B>(grads.consume::<B>(&ops.node), finished);
         if let Some(node) = bias {
             let channels = of_result.shape()[1];
             grads.register::<B>(node.id, B::bias_gradient(of_result.clone(), channels));
@@ -69,12 +80,12 @@ struct SumRows;
 
 impl<B: KernelOps> Backward<B, 2> for SumRows {
     /// The places, and the kernel's elements.
-    type State = (FloatTensor<B>, usize);
+    type State = (FloatTensor<B>, usize, Finished<B>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [kernel, bias] = ops.parents;
-        let of_result = grads.consume::<B>(&ops.node);
-        let (places, elements) = ops.state;
+        let (places, elements, finished) = ops.state;
+        let of_result = before_relu::<B>(grads.consume::<B>(&ops.node), finished);
         if let Some(node) = bias {
             let channels = of_result.shape()[1];
             grads.register::<B>(node.id, B::bias_gradient(of_result.clone(), channels));
@@ -129,15 +140,19 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         convolution: Convolution,
+        relu: bool,
     ) -> FloatTensor<Self> {
         let (images, of_images) = images.into_parts();
         let (kernel, of_kernel) = kernel.into_parts();
-        let state = (images.clone(), kernel.clone(), convolution);
+        let (x, k) = (images.clone(), kernel.clone());
         let (bias, of_bias) = bias.into_parts();
         let prepared = Convolve.prepare::<C>([of_images, of_kernel, of_bias]);
-        let result = B::convolve(images, kernel, bias, convolution);
+        let result = B::convolve(images, kernel, bias, convolution, relu);
         match prepared.compute_bound().stateful() {
-            OpsKind::Tracked(tracked) => tracked.finish(state, result),
+            OpsKind::Tracked(tracked) => {
+                let finished = relu.then(|| result.clone());
+                tracked.finish((x, k, convolution, finished), result)
+            }
             OpsKind::UnTracked(untracked) => untracked.finish(result),
         }
     }
@@ -162,15 +177,19 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        relu: bool,
     ) -> FloatTensor<Self> {
         let (x, of_x) = x.into_parts();
         let (kernel, of_kernel) = kernel.into_parts();
-        let state = (x.clone(), kernel.clone());
+        let (rows, k) = (x.clone(), kernel.clone());
         let (bias, of_bias) = bias.into_parts();
         let prepared = Dense.prepare::<C>([of_x, of_kernel, of_bias]);
-        let result = B::dense(x, kernel, bias);
+        let result = B::dense(x, kernel, bias, relu);
         match prepared.compute_bound().stateful() {
-            OpsKind::Tracked(tracked) => tracked.finish(state, result),
+            OpsKind::Tracked(tracked) => {
+                let finished = relu.then(|| result.clone());
+                tracked.finish((rows, k, finished), result)
+            }
             OpsKind::UnTracked(untracked) => untracked.finish(result),
         }
     }
@@ -187,15 +206,19 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         places: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        relu: bool,
     ) -> FloatTensor<Self> {
         let places = places.into_primitive();
         let (kernel, of_kernel) = kernel.into_parts();
         let (bias, of_bias) = bias.into_parts();
-        let state = (places.clone(), kernel.shape()[0]);
+        let (seen, elements) = (places.clone(), kernel.shape()[0]);
         let prepared = SumRows.prepare::<C>([of_kernel, of_bias]);
-        let result = B::sum_rows(places, kernel, bias);
+        let result = B::sum_rows(places, kernel, bias, relu);
         match prepared.compute_bound().stateful() {
-            OpsKind::Tracked(tracked) => tracked.finish(state, result),
+            OpsKind::Tracked(tracked) => {
+                let finished = relu.then(|| result.clone());
+                tracked.finish((seen, elements, finished), result)
+            }
             OpsKind::UnTracked(untracked) => untracked.finish(result),
         }
     }
@@ -205,6 +228,10 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: usize,
     ) -> FloatTensor<Self> {
+        unimplemented_gradient()
+    }
+
+    fn relu_gradient(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
         unimplemented_gradient()
     }
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use arrowhop_kernels::{
     Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, add_to_rows, column_sums,
-    input_gradient, kernel_gradient, moments, multiply, multiply_transposed, normalize,
-    normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
+    input_gradient, keep_positive, kernel_gradient, moments, multiply, multiply_transposed,
+    normalize, normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
 };
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{BackendTypes, Flex, TensorMetadata};
@@ -30,15 +30,16 @@ impl KernelOps for Flex {
         kernel: FlexTensor,
         bias: FlexTensor,
         convolution: Convolution,
+        relu: bool,
     ) -> FlexTensor {
         let [images, kernel, bias] = [images, kernel, bias].map(contiguous);
         let batch = images.shape()[0];
         let [height, width] = convolution.axes;
         let elements = height.output * width.output * convolution.outputs;
         filled([batch, elements], |result, scratch| {
-            let finish = Finish { bias: Some(floats(&bias)), relu: false };
+            let finish = Finish { bias: Some(floats(&bias)), relu };
             let (images, kernel) = (floats(&images), floats(&kernel));
-            slide(Isa::best(), &convolution, images, kernel, finish, result, scratch);
+            slide(Isa::current(), &convolution, images, kernel, finish, result, scratch);
         })
     }
 
@@ -53,7 +54,7 @@ impl KernelOps for Flex {
         let elements = height.input * width.input * convolution.inputs;
         filled([batch, elements], |gradient, scratch| {
             let (of_result, kernel) = (floats(&of_result), floats(&kernel));
-            input_gradient(Isa::best(), &convolution, of_result, kernel, gradient, scratch);
+            input_gradient(Isa::current(), &convolution, of_result, kernel, gradient, scratch);
         })
     }
 
@@ -67,19 +68,19 @@ impl KernelOps for Flex {
         let elements = height.size * width.size * convolution.inputs * convolution.outputs;
         filled([elements], |gradient, scratch| {
             let (of_result, images) = (floats(&of_result), floats(&images));
-            kernel_gradient(Isa::best(), &convolution, images, of_result, gradient, scratch);
+            kernel_gradient(Isa::current(), &convolution, images, of_result, gradient, scratch);
         })
     }
 
-    fn dense(x: FlexTensor, kernel: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    fn dense(x: FlexTensor, kernel: FlexTensor, bias: FlexTensor, relu: bool) -> FlexTensor {
         let [x, kernel, bias] = [x, kernel, bias].map(contiguous);
         let [rows, inputs] = x.shape().dims();
         let outputs = kernel.shape()[0] / inputs;
         filled([rows, outputs], |result, scratch| {
             let left = Matrix::new(floats(&x), rows, inputs);
             let right = Matrix::new(floats(&kernel), inputs, outputs);
-            let finish = Finish { bias: Some(floats(&bias)), relu: false };
-            multiply(Isa::best(), left, right, finish, result, scratch);
+            let finish = Finish { bias: Some(floats(&bias)), relu };
+            multiply(Isa::current(), left, right, finish, result, scratch);
         })
     }
 
@@ -91,9 +92,9 @@ impl KernelOps for Flex {
             let left = Matrix::new(floats(&of_result), rows, outputs);
             let right = Matrix::new(floats(&kernel), inputs, outputs).transposed();
             if rows <= FEW_ROWS {
-                multiply_transposed(Isa::best(), left, right, gradient, scratch);
+                multiply_transposed(Isa::current(), left, right, gradient, scratch);
             } else {
-                multiply(Isa::best(), left, right, Finish::default(), gradient, scratch);
+                multiply(Isa::current(), left, right, Finish::default(), gradient, scratch);
             }
         })
     }
@@ -105,15 +106,21 @@ impl KernelOps for Flex {
         filled([inputs * outputs], |gradient, scratch| {
             let left = Matrix::new(floats(&x), rows, inputs).transposed();
             let right = Matrix::new(floats(&of_result), rows, outputs);
-            multiply(Isa::best(), left, right, Finish::default(), gradient, scratch);
+            multiply(Isa::current(), left, right, Finish::default(), gradient, scratch);
         })
     }
 
-    fn sum_rows(places: FlexTensor, kernel: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    fn sum_rows(
+        places: FlexTensor,
+        kernel: FlexTensor,
+        bias: FlexTensor,
+        relu: bool,
+    ) -> FlexTensor {
         let [places, kernel, bias] = [places, kernel, bias].map(contiguous);
         let [rows, count] = places.shape().dims();
         filled([rows, bias.shape()[0]], |result, _| {
-            sum_rows(floats(&kernel), floats(&places), count, floats(&bias), result);
+            let finish = Finish { bias: Some(floats(&bias)), relu };
+            sum_rows(Isa::current(), floats(&kernel), floats(&places), count, finish, result);
         })
     }
 
@@ -122,8 +129,16 @@ impl KernelOps for Flex {
         let [_, width] = of_result.shape().dims();
         let [_, count] = places.shape().dims();
         filled([elements], |gradient, _| {
-            add_to_rows(floats(&of_result), width, floats(&places), count, gradient);
+            let (of_result, places) = (floats(&of_result), floats(&places));
+            add_to_rows(Isa::current(), of_result, width, places, count, gradient);
         })
+    }
+
+    fn relu_gradient(of_result: FlexTensor, result: FlexTensor) -> FlexTensor {
+        let [of_result, result] = [of_result, result].map(contiguous);
+        let shape: [usize; 2] = of_result.shape().dims();
+        let gradient = keep_positive(floats(&of_result), floats(&result));
+        tensor(gradient, shape)
     }
 
     fn bias_gradient(of_result: FlexTensor, channels: usize) -> FlexTensor {
@@ -137,7 +152,7 @@ impl KernelOps for Flex {
         let shape = [images.shape()[0], height.output * width.output * pooling.channels];
         let mut places = vec![0_u32; shape.iter().product()];
         let result = filled(shape, |result, _| {
-            pool_max(Isa::best(), &pooling, floats(&images), result, &mut places);
+            pool_max(Isa::current(), &pooling, floats(&images), result, &mut places);
         });
         (result, Flex::int_from_data(TensorData::new(places, shape), &Default::default()))
     }
@@ -165,11 +180,11 @@ impl KernelOps for Flex {
         let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
         let [rows, channels] = x.shape().dims();
         let (mut mean, mut variance) = (vec![0.0; channels], vec![0.0; channels]);
-        moments(Isa::best(), floats(&x), &mut mean, &mut variance);
+        moments(Isa::current(), floats(&x), &mut mean, &mut variance);
         let result = filled([rows, channels], |result, _| {
             let scale = scales(&variance, epsilon);
             let of = Moments { mean: &mean, scale: &scale };
-            normalize(Isa::best(), floats(&x), of, floats(&gamma), floats(&beta), result);
+            normalize(Isa::current(), floats(&x), of, floats(&gamma), floats(&beta), result);
         });
         (result, tensor(mean, [channels]), tensor(variance, [channels]))
     }
@@ -191,7 +206,7 @@ impl KernelOps for Flex {
             let of = Moments { mean: floats(&mean), scale: &scale };
             let (x, slopes) = (floats(&x), floats(&of_result));
             let sums = [of_gamma.as_mut_slice(), of_beta.as_mut_slice()];
-            normalize_gradient(Isa::best(), x, slopes, of, floats(&gamma), of_x, sums);
+            normalize_gradient(Isa::current(), x, slopes, of, floats(&gamma), of_x, sums);
         });
         (of_x, tensor(of_gamma, [channels]), tensor(of_beta, [channels]))
     }

@@ -4,57 +4,96 @@
 use arrowhop_types::optimizer::{Adafactor, Lamb};
 
 use super::elementwise::Moments;
+use super::number::Number;
 use super::pass::{Pass, square_sum};
 use super::{Array, Step, rest_of_power, single};
 
-/// The step is as long as the array's norm, times the rate.
-pub(super) fn lamb(lamb: &Lamb, step: Step, pass: Pass, array: Array<'_>) {
+/// LAMB's numbers at a step. The step is as long as the array's norm, times the rate.
+pub(super) struct LambStep {
+    pub(super) moments: Moments,
+    /// The corrections of both moments.
+    pub(super) first: f32,
+    pub(super) second: f32,
+    pub(super) epsilon: f32,
+    pub(super) rate: f64,
+}
+
+impl LambStep {
+    pub(super) fn new(lamb: &Lamb, step: Step) -> Self {
+        Self {
+            moments: Moments::new(lamb.beta_1, lamb.beta_2, step.semantics),
+            first: single(1.0 / rest_of_power(lamb.beta_1, step.number)),
+            second: single((1.0 / rest_of_power(lamb.beta_2, step.number)).sqrt()),
+            epsilon: single(lamb.epsilon),
+            rate: step.rate,
+        }
+    }
+
+    pub(super) fn direction<N: Number>(&self, m: N, v: N) -> N {
+        m * self.first / (v.sqrt() * self.second + self.epsilon)
+    }
+}
+
+pub(super) fn lamb(lamb: &LambStep, pass: Pass, array: Array<'_>) {
     let Array { weights, gradient, slots, .. } = array;
-    let moments = Moments::new(lamb.beta_1, lamb.beta_2, step.semantics);
-    let first = single(1.0 / rest_of_power(lamb.beta_1, step.number));
-    let second = single((1.0 / rest_of_power(lamb.beta_2, step.number)).sqrt());
-    let epsilon = single(lamb.epsilon);
-    let update = |m: f32, v: f32| first * m / (second * v.sqrt() + epsilon);
-    pass.each(weights, gradient, slots, |w, g, [m, v]| {
-        moments.follow(g, m, v);
-        w
-    });
+    pass.each(weights, gradient, slots, &lamb.moments);
     let [m, v] = slots else { unreachable!("LAMB keeps two slots") };
-    let updates = || m.iter().zip(v.iter()).map(|(&m, &v)| update(m, v));
+    let updates = || m.iter().zip(v.iter()).map(|(&m, &v)| lamb.direction(m, v));
     let length: f64 = updates().map(|u| f64::from(u) * f64::from(u)).sum();
     let (weight_norm, update_norm) = (square_sum(weights).sqrt(), length.sqrt());
     let has_ratio = weight_norm > 0.0 && update_norm > 0.0;
     let ratio = if has_ratio { weight_norm / update_norm } else { 1.0 };
-    let rate = single(ratio * step.rate);
+    let rate = single(ratio * lamb.rate);
     for (w, u) in weights.iter_mut().zip(updates()) {
         *w -= rate * u;
     }
 }
 
+/// Adafactor's numbers at a step.
+pub(super) struct AdafactorStep {
+    /// At most 1/√t.
+    pub(super) rate: f64,
+    /// tᵈ: what is new in the moments.
+    pub(super) rest: f64,
+    pub(super) epsilon_1: f32,
+    pub(super) epsilon_2: f64,
+    pub(super) clip_threshold: f64,
+}
+
+impl AdafactorStep {
+    #[expect(clippy::cast_precision_loss, reason = "steps stay below 2^52")]
+    pub(super) fn new(adafactor: &Adafactor, step: Step) -> Self {
+        let number = step.number as f64;
+        Self {
+            rate: step.rate.min(1.0 / number.sqrt()),
+            rest: number.powf(adafactor.beta_2_decay),
+            epsilon_1: single(adafactor.epsilon_1),
+            epsilon_2: adafactor.epsilon_2,
+            clip_threshold: adafactor.clip_threshold,
+        }
+    }
+}
+
 /// An array of two or more dimensions keeps its second moments as sums over the rows and over the
 /// columns of its last two; any other keeps each one.
-#[expect(clippy::cast_precision_loss, reason = "steps stay below 2^52")]
-pub(super) fn adafactor(adafactor: &Adafactor, step: Step, pass: Pass, array: Array<'_>) {
+#[expect(clippy::cast_precision_loss, reason = "an array has fewer than 2^52 elements")]
+pub(super) fn adafactor(step: &AdafactorStep, pass: Pass, array: Array<'_>) {
     let Array { shape, weights, gradient, slots } = array;
     for w in weights.iter_mut() {
         *w = pass.weight(*w);
     }
-    let number = step.number as f64;
-    let rate = step.rate.min(1.0 / number.sqrt());
-    let rest = number.powf(adafactor.beta_2_decay);
-    let epsilon = single(adafactor.epsilon_1);
     let squared = |g: f32| {
         let g = pass.gradient(g);
-        g * g + epsilon
+        g * g + step.epsilon_1
     };
     let second = match (shape, &mut *slots) {
         ([.., rows, columns], [by_row, by_column]) => {
-            follow_rows(by_row, gradient, *columns, rest, squared);
-            follow_columns(by_column, gradient, *rows, *columns, rest, squared);
+            follow_rows(by_row, gradient, *columns, step.rest, squared);
+            follow_columns(by_column, gradient, *rows, *columns, step.rest, squared);
             Second::Factored { by_row, by_column, rows: *rows, columns: *columns }
         }
         (_, [each]) => {
-            let (kept, rest) = (single(1.0 - rest), single(rest));
+            let (kept, rest) = (single(1.0 - step.rest), single(step.rest));
             for (v, &g) in each.iter_mut().zip(gradient) {
                 *v = kept * *v + rest * squared(g);
             }
@@ -65,8 +104,8 @@ pub(super) fn adafactor(adafactor: &Adafactor, step: Step, pass: Pass, array: Ar
     let mean = |sum: f64| (sum / weights.len() as f64).sqrt();
     let mut sum = 0.0;
     second.each(|i, v| sum += f64::from(pass.gradient(gradient[i])).powi(2) / f64::from(v));
-    let size = mean(square_sum(weights)).max(adafactor.epsilon_2);
-    let rate = single(rate * size / (mean(sum) / adafactor.clip_threshold).max(1.0));
+    let size = mean(square_sum(weights)).max(step.epsilon_2);
+    let rate = single(step.rate * size / (mean(sum) / step.clip_threshold).max(1.0));
     second.each(|i, v| weights[i] -= rate * (pass.gradient(gradient[i]) / v.sqrt()));
 }
 

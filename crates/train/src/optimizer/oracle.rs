@@ -3,9 +3,10 @@
 
 use arrowhop_types::Optimizer;
 use arrowhop_types::optimizer::{ParameterValue, Semantics};
+use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 
-use super::{Array, Slot, Update, needs_norm, rate, scalars, slots, square_sum};
+use super::{Array, DeviceArray, Slot, Update, needs_norm, norm, rate, scalars, slots, square_sum};
 
 const ORACLE: &str = include_str!("oracle.json");
 
@@ -77,6 +78,28 @@ impl Model {
         }
     }
 
+    /// As [`Self::step`], by tensors.
+    fn step_on_device(&mut self, step: u64, gradients: &[Vec<f32>]) {
+        let tensor = |values: &Vec<f32>| {
+            let data = TensorData::new(values.clone(), [values.len()]);
+            Tensor::<1>::from_data(data, &burn::tensor::Device::flex())
+        };
+        let values = |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().unwrap();
+        let gradients: Vec<_> = gradients.iter().map(tensor).collect();
+        let norm = needs_norm(&self.optimizer).then(|| norm(gradients.iter())).flatten();
+        let update = Update::new(&self.optimizer, step, &mut self.scalars, None);
+        for (i, gradient) in gradients.into_iter().enumerate() {
+            let shape = &self.shapes[i];
+            let mut weights = tensor(&self.weights[i]);
+            let mut slots: Vec<_> = self.slots[i].iter().map(tensor).collect();
+            let (of_weights, of_slots) = (&mut weights, &mut slots);
+            let array = DeviceArray { shape, weights: of_weights, gradient, slots: of_slots };
+            update.apply_on_device(array, norm.as_ref());
+            self.weights[i] = values(weights);
+            self.slots[i] = slots.into_iter().map(values).collect();
+        }
+    }
+
     fn step(&mut self, step: u64, gradients: &[Vec<f32>]) {
         let all: f64 = gradients.iter().map(|gradient| square_sum(gradient)).sum();
         let norm = needs_norm(&self.optimizer).then_some(all.sqrt());
@@ -97,14 +120,17 @@ fn every_optimizer_steps_as_keras_3_does() {
         let plain = Optimizer::named(name, Semantics::Current).unwrap();
         let optimizer = with(&plain, "", &run["parameters"]);
         let what = optimizer.to_string();
-        let mut model = Model::new(optimizer, &oracle);
+        let mut model = Model::new(optimizer.clone(), &oracle);
+        let mut on_device = Model::new(optimizer, &oracle);
         for (step, gradients) in (1..).zip(oracle["gradients"].as_array().unwrap()) {
             model.step(step, &arrays(gradients));
+            on_device.step_on_device(step, &arrays(gradients));
             if step == 1 {
                 assert_near(&format!("{what}: first"), &model.weights, &run["first"], 1e-6);
             }
         }
         assert_near(&format!("{what}: last"), &model.weights, &run["last"], 1e-6);
+        assert_near(&format!("{what} by tensors: last"), &on_device.weights, &run["last"], 2e-6);
         if !run["averages"].is_null() {
             let averages: Vec<_> =
                 model.slots.iter().map(|slots| slots.last().unwrap().clone()).collect();

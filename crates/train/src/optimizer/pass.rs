@@ -1,8 +1,16 @@
-//! One pass over a weight array: what is done to every weight and gradient, whatever the method.
+//! One pass over a weight array on the CPU: what is done to every weight and gradient, whatever the
+//! method.
 
 use arrowhop_types::optimizer::Clipping;
 
+use super::number::Number;
 use super::single;
+
+/// How a method changes a weight, or all of an array's at once.
+pub(super) trait Rule<const SLOTS: usize> {
+    /// The new weight and slots, of a weight, its gradient and its slots.
+    fn step<N: Number>(&self, weight: N, gradient: N, slots: [N; SLOTS]) -> (N, [N; SLOTS]);
+}
 
 /// Clipping and weight decay of one array at one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,21 +58,20 @@ impl Pass {
         self == Self { scale: 1.0, limit: f32::INFINITY, shrink: 0.0 }
     }
 
-    /// For each weight: `rule(weight, gradient, slots)` is the new one. There must be as many slots
-    /// as the rule takes.
+    /// Follows the rule for each weight. There must be as many slots as it takes.
     pub(super) fn each<const SLOTS: usize>(
         self,
         weights: &mut [f32],
         gradient: &[f32],
         slots: &mut [Vec<f32>],
-        rule: impl Fn(f32, f32, [&mut f32; SLOTS]) -> f32,
+        rule: &impl Rule<SLOTS>,
     ) {
         // Most often there is nothing to do, and these are two loops.
         if self.changes_nothing() {
-            each(weights, gradient, slots, rule);
+            each(weights, gradient, slots, |w, g, slots| rule.step(w, g, slots));
         } else {
-            each(weights, gradient, slots, |weight, gradient, slots| {
-                rule(self.weight(weight), self.gradient(gradient), slots)
+            each(weights, gradient, slots, |w, g, slots| {
+                rule.step(self.weight(w), self.gradient(g), slots)
             });
         }
     }
@@ -74,7 +81,7 @@ fn each<const SLOTS: usize>(
     weights: &mut [f32],
     gradient: &[f32],
     slots: &mut [Vec<f32>],
-    rule: impl Fn(f32, f32, [&mut f32; SLOTS]) -> f32,
+    step: impl Fn(f32, f32, [f32; SLOTS]) -> (f32, [f32; SLOTS]),
 ) {
     let slots: &mut [Vec<f32>; SLOTS] = slots.try_into().expect("the method's own slots");
     // Equal lengths, known to the compiler, make a loop without checks.
@@ -82,8 +89,11 @@ fn each<const SLOTS: usize>(
     let gradient = &gradient[..count];
     let mut slots = slots.each_mut().map(|slot| &mut slot[..count]);
     for i in 0..count {
-        let slots = slots.each_mut().map(|slot| &mut slot[i]);
-        weights[i] = rule(weights[i], gradient[i], slots);
+        let (weight, new) = step(weights[i], gradient[i], slots.each_ref().map(|slot| slot[i]));
+        weights[i] = weight;
+        for (slot, new) in slots.iter_mut().zip(new) {
+            slot[i] = new;
+        }
     }
 }
 

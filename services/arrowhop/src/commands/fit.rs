@@ -10,11 +10,12 @@ use arrowhop_types::{
 };
 use arrowhop_wire::control::SegmentInfo;
 
-use crate::cli::Fit;
+use crate::cli::{Fit, Means};
 use crate::client::Client;
 use crate::embedded::{Embedded, Size};
 use crate::exit::Exit;
 use crate::experiment::Experiment;
+use crate::forecast::Forecast;
 use crate::initial::FirstWeights;
 use crate::load::put_shards;
 use crate::networks::{Network, read_networks};
@@ -26,6 +27,14 @@ use crate::specify::specify;
 enum Order {
     New(Box<RunSpec>, Box<FirstWeights>),
     Resumed(RunId, Box<RunSpec>),
+}
+
+impl Order {
+    fn spec(&self) -> &RunSpec {
+        match self {
+            Self::New(spec, _) | Self::Resumed(_, spec) => spec,
+        }
+    }
 }
 
 pub(super) async fn fit(options: Fit) -> anyhow::Result<Exit> {
@@ -40,7 +49,8 @@ pub(super) async fn fit(options: Fit) -> anyhow::Result<Exit> {
             (Some(cluster), client)
         }
     };
-    let ended = run(&mut client, order, prepared, interrupts.clone()).await;
+    let slots = embedded.as_ref().map(|_| (options.segments * options.slots) as usize);
+    let ended = run(&mut client, order, prepared, slots, interrupts.clone()).await;
     // A run that broke off still leaves its state to be closed properly.
     if let Some(embedded) = embedded {
         embedded.stop().await?;
@@ -55,8 +65,8 @@ pub(super) async fn fit(options: Fit) -> anyhow::Result<Exit> {
 }
 
 fn size(options: &Fit) -> anyhow::Result<Size> {
-    let (cache_memory, model_memory) = options.memory.bytes()?;
-    Ok(Size { segments: options.segments, slots: options.slots, cache_memory, model_memory })
+    let means = Means::find(options.memory, options.computing)?;
+    Ok(Size { segments: options.segments, slots: options.slots, means })
 }
 
 /// The run and its data, checked together.
@@ -119,8 +129,8 @@ async fn slot_memory(options: &Fit) -> anyhow::Result<u64> {
     let of = |bytes: u64, slots: u32| bytes / u64::from(slots.max(1));
     match &options.cluster {
         None => {
-            let (_, model_memory) = options.memory.bytes()?;
-            Ok(of(model_memory, options.segments * options.slots))
+            let means = Means::find(options.memory, options.computing)?;
+            Ok(of(means.model_memory, options.segments * options.slots))
         }
         Some(uri) => {
             let segments = attached(&mut Client::connect(uri).await?).await?;
@@ -173,14 +183,16 @@ fn same_order(
     problems.or(spec.models().map(order).collect())
 }
 
-/// Runs it to its end.
+/// Runs it to its end; `slots` are those in this process.
 async fn run(
     client: &mut Client,
     order: Order,
     prepared: Prepared,
+    slots: Option<usize>,
     interrupts: StopSignal,
 ) -> anyhow::Result<RunRecord> {
     let segments = attached(client).await?;
+    let forecast = slots.map(|slots| Forecast::of(order.spec(), &prepared, slots)).transpose()?;
     let placement = put_shards(prepared, &segments).await?;
     let (run, spec, first) = match order {
         Order::New(spec, first) => {
@@ -203,7 +215,13 @@ async fn run(
         segments.len(),
     ));
     first.iter().for_each(|line| display.say(line));
+    if let Some(forecast) = &forecast {
+        display.say(&forecast.line());
+    }
     let watched = watch(client, run, &mut display, interrupts).await;
+    if let Some(line) = forecast.and_then(|forecast| forecast.end_line()) {
+        display.say(&line);
+    }
     display.finish();
     watched?;
     client.describe(run).await

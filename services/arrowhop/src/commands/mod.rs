@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod devices;
 mod evaluate;
 mod export;
 mod fit;
@@ -22,6 +23,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Predict(predict) => predict::predict(&predict),
         Command::Export(export) => export::export(&export),
         Command::Replay(replay) => replay::replay(replay).await,
+        Command::Devices(devices) => devices::devices(&devices),
         Command::Network(command) => network::network(&command),
         Command::Stop(stop) => inspect::stop(stop).await,
         Command::Supervisor(supervisor) => serve::supervisor(supervisor).await,

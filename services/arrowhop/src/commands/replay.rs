@@ -74,14 +74,16 @@ pub(super) async fn replay(options: Replay) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     };
     bail!(
-        "visit {} (epoch {}, shard {}, {}) differs first: expected {}, found {}; bits differ, too, \
-         between CPUs with AVX-512, with AVX2, and with neither",
+        "visit {} (epoch {}, shard {}, {}) differs first: expected {}, found {}; it was computed by \
+         {:?}, and now by {:?}, which may be why: `--kernels` chooses",
         visit.visit,
         visit.epoch,
         visit.shard,
         verb(visit.kind),
         outcome.expected,
         outcome.found,
+        visit.computed_by,
+        arrowhop_network::isa(),
     )
 }
 

@@ -10,8 +10,11 @@ use arrowhop_supervisor::Settings as SupervisorSettings;
 use arrowhop_types::SegmentId;
 use tracing::info;
 
-use crate::cli::{Segment, Supervisor};
+use crate::cli::{Means, Segment, Supervisor};
 use crate::exit::Exit;
+
+/// Models that share a GPU: while one waits for its losses, others have work there.
+const GPU_SLOTS: usize = 4;
 
 pub(super) async fn supervisor(options: Supervisor) -> anyhow::Result<Exit> {
     let (actors, stop) = begin()?;
@@ -26,16 +29,21 @@ pub(super) async fn supervisor(options: Supervisor) -> anyhow::Result<Exit> {
 
 pub(super) async fn segment(options: Segment) -> anyhow::Result<Exit> {
     let (actors, stop) = begin()?;
-    let (cache_memory, model_memory) = options.memory.bytes()?;
+    let Means { cache_memory, model_memory, device_memory, mut devices } =
+        Means::find(options.memory, options.computing)?;
+    let device = devices.swap_remove(options.segment as usize % devices.len());
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let slots = if device.is_cpu() { cores() } else { GPU_SLOTS };
     let settings = SegmentSettings {
         segment: SegmentId(options.segment),
         listen: options.listen,
         advertise: options.advertise,
-        slots: options.slots.unwrap_or_else(|| u32::try_from(cores()).unwrap_or(1)),
+        slots: options.slots.unwrap_or_else(|| u32::try_from(slots).unwrap_or(1)),
         supervisor: options.supervisor,
         cache_memory,
         model_memory,
+        device,
+        device_memory,
     };
     let running = arrowhop_segment::start(settings, &actors).await?;
     serve(running, stop, actors).await

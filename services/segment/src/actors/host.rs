@@ -388,6 +388,7 @@ mod tests {
     use super::*;
     use crate::actors::shards::Shards;
     use crate::actors::trainer::Trainer;
+    use crate::place::Place;
 
     fn order(visit: u64, slot: u32) -> StartVisit {
         StartVisit {
@@ -424,7 +425,11 @@ mod tests {
     fn seg_1_a_busy_slot_refuses_a_second_visit() {
         actix::System::new().block_on(async {
             let peers = Peers::new(tokio::runtime::Handle::current(), 1 << 20);
-            let new_trainer = || actix::SyncArbiter::start(1, Trainer::default).recipient();
+            let place = Arc::new(Place::new(arrowhop_train::Device::cpu(), 0));
+            let new_trainer = move || {
+                let place = Arc::clone(&place);
+                actix::SyncArbiter::start(1, move || Trainer::new(Arc::clone(&place))).recipient()
+            };
             let shards = Shards::default().start().recipient();
             let mut host = Host::new(1, Box::new(new_trainer), shards, peers, 1 << 20);
             host.slots[0].busy = Some((RunId(1), VisitId(7)));

@@ -12,21 +12,29 @@ use arrowhop_runtime::{panics::contained, tell};
 use arrowhop_train::{
     Control, Rows, Task, TrainError, Visit, evaluate, initial_state, thread_cpu_time, train_visit,
 };
-use arrowhop_types::{Problems, Score, VisitKind, VisitTiming};
+use arrowhop_types::{Part, Problems, Score, VisitKind, VisitTiming};
 use arrowhop_wire::{Fact, StartVisit, VisitOutcome, VisitReport};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::opened::AbortFlag;
+use crate::place::Place;
 use crate::rows::{ShardData, rows};
 
 /// Progress is reported at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Works for one slot.
-#[derive(Default)]
-pub(crate) struct Trainer;
+pub(crate) struct Trainer {
+    place: Arc<Place>,
+}
+
+impl Trainer {
+    pub(crate) fn new(place: Arc<Place>) -> Self {
+        Self { place }
+    }
+}
 
 /// A visit to be done.
 #[derive(Message)]
@@ -69,8 +77,8 @@ impl Handler<Work> for Trainer {
 
     fn handle(&mut self, work: Work, _: &mut SyncContext<Self>) {
         let done = contained(|| match work.order.kind {
-            VisitKind::Train => train(&work),
-            VisitKind::Evaluate => score(&work).map(|report| (report, None)),
+            VisitKind::Train => train(&work, &self.place),
+            VisitKind::Evaluate => score(&work, &self.place).map(|report| (report, None)),
         });
         let (outcome, state, panicked) = match done {
             Ok(Ok((report, state))) => (VisitOutcome::Done(Box::new(report)), state, false),
@@ -88,14 +96,14 @@ impl Handler<Work> for Trainer {
 
 type Done = (VisitReport, Option<StateBytes>);
 
-fn train(work: &Work) -> Result<Done, VisitOutcome> {
+fn train(work: &Work, place: &Place) -> Result<Done, VisitOutcome> {
     let began_at = Instant::now();
     let start: Bytes = match &work.state {
         Some(state) => state.bytes.clone(),
         None => initial_state(&work.task).map_err(outcome_of)?.into(),
     };
     let made = began_at.elapsed();
-    let rows = shard_rows(&work.task, &work.data.train).map_err(unreadable)?;
+    let rows = shard_rows(work, Part::Train, &work.data.train, place).map_err(unreadable)?;
     let visit = Visit { epoch: work.order.epoch, shard: work.order.shard };
     let trained =
         train_visit(&work.task, &start, visit, &rows, &mut Watch::new(work)).map_err(outcome_of)?;
@@ -104,6 +112,7 @@ fn train(work: &Work) -> Result<Done, VisitOutcome> {
         version: work.order.version.next(),
         digest: state.digest,
         state_bytes: state.bytes.len() as u64,
+        computed_by: place.device().model().to_owned(),
         timing: VisitTiming {
             train: trained.timing.train,
             state: trained.timing.state + made,
@@ -116,23 +125,24 @@ fn train(work: &Work) -> Result<Done, VisitOutcome> {
     Ok((report, Some(state)))
 }
 
-fn score(work: &Work) -> Result<VisitReport, VisitOutcome> {
+fn score(work: &Work, place: &Place) -> Result<VisitReport, VisitOutcome> {
     let Some(state) = &work.state else {
         let reason = "a model that was never trained cannot be evaluated";
         return Err(VisitOutcome::Failed(reason.to_owned()));
     };
     let (began_at, cpu_before) = (Instant::now(), thread_cpu_time());
-    let part = |part: Option<&CachedShard>| {
-        let Some(part) = part else { return Ok(Score::default()) };
-        let rows = shard_rows(&work.task, part).map_err(unreadable)?;
+    let score = |part: Part, cached: Option<&CachedShard>| {
+        let Some(cached) = cached else { return Ok(Score::default()) };
+        let rows = shard_rows(work, part, cached, place).map_err(unreadable)?;
         evaluate(&work.task, &state.bytes, &rows, &mut Watch::new(work)).map_err(outcome_of)
     };
-    let train = part(work.evaluates_training.then_some(&*work.data.train))?;
-    let validation = part(work.data.validation.as_deref())?;
+    let train = score(Part::Train, work.evaluates_training.then_some(&*work.data.train))?;
+    let validation = score(Part::Validation, work.data.validation.as_deref())?;
     Ok(VisitReport {
         version: work.order.version,
         digest: state.digest,
         state_bytes: state.bytes.len() as u64,
+        computed_by: place.device().model().to_owned(),
         timing: VisitTiming {
             evaluate: began_at.elapsed(),
             cpu: thread_cpu_time().saturating_sub(cpu_before),
@@ -148,8 +158,14 @@ fn waited(work: &Work) -> VisitTiming {
     VisitTiming { fetch, stall: work.stall, hop_bytes, ..VisitTiming::default() }
 }
 
-fn shard_rows<'a>(task: &Task, part: &'a CachedShard) -> Result<Rows<'a>, Problems> {
-    rows(task, part.batches().iter().map(|batch| &batch.batch))
+fn shard_rows<'a>(
+    work: &Work,
+    part: Part,
+    cached: &'a CachedShard,
+    place: &Place,
+) -> Result<Rows<'a>, Problems> {
+    let rows = rows(&work.task, cached.batches().iter().map(|batch| &batch.batch))?;
+    Ok(place.bring(rows, part, &work.task, &work.data.copies))
 }
 
 fn unreadable(problems: Problems) -> VisitOutcome {

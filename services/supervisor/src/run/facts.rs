@@ -178,6 +178,7 @@ impl ActiveRun {
             digest: report.digest,
             started_at: flying.started_at.unwrap_or(now),
             ended_at: now,
+            computed_by: report.computed_by,
             timing: VisitTiming { queue: flying.queue, ..report.timing },
             train: report.train,
             validation: report.validation,

@@ -166,6 +166,7 @@ fn done(order: &StartVisit) -> VisitOutcome {
     let accuracy = MetricSums { output: None, metric: Metric::Accuracy, sums: vec![5.0, 10.0] };
     let score = Score { rows: 10, loss_sum: f64::from(order.model.0), metrics: vec![accuracy] };
     VisitOutcome::Done(Box::new(VisitReport {
+        computed_by: "avx2".into(),
         version,
         digest: Digest(digest),
         state_bytes: 100,

@@ -9,6 +9,6 @@ use crate::exit::Exit;
 pub(super) fn network(command: &NetworkCommand) -> anyhow::Result<Exit> {
     match command {
         NetworkCommand::Show { architecture, output } => show::show(architecture, *output),
-        NetworkCommand::Verify { files, output } => verify::verify(files, *output),
+        NetworkCommand::Verify { files, device, output } => verify::verify(files, *device, *output),
     }
 }

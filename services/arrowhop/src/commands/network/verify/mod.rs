@@ -20,6 +20,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use arrowhop_train::{Device, DeviceChoice};
 use arrowhop_types::Problems;
 use serde_json::{Value, json};
 
@@ -49,10 +50,16 @@ impl Record {
     }
 }
 
-pub(super) fn verify(files: &[PathBuf], output: Output) -> anyhow::Result<Exit> {
+pub(super) fn verify(
+    files: &[PathBuf],
+    device: DeviceChoice,
+    output: Output,
+) -> anyhow::Result<Exit> {
+    let devices = Device::find(device);
+    let devices = devices.map_err(|error| Problems::one("--device", error.to_string()))?;
     let mut checked = Vec::new();
     for file in files {
-        let records = read(file).with_context(|| file.display().to_string())?;
+        let records = read(file, &devices[0]).with_context(|| file.display().to_string())?;
         checked.push((file.display().to_string(), records));
     }
     print(&match output {
@@ -64,18 +71,18 @@ pub(super) fn verify(files: &[PathBuf], output: Output) -> anyhow::Result<Exit> 
 }
 
 /// Computes the records of a file again.
-fn read(file: &Path) -> anyhow::Result<Vec<Record>> {
+fn read(file: &Path, device: &Device) -> anyhow::Result<Vec<Record>> {
     let text = std::fs::read_to_string(file).context("read it")?;
     let value: Value = serde_json::from_str(&text).context("read its JSON")?;
     let has = |value: &Value, key: &str| value.get(key).is_some();
     let records = match &value {
         Value::Array(records) if records.iter().all(|record| has(record, "expected")) => {
-            predictions::verify(records)
+            predictions::verify(records, device)
         }
         Value::Array(records) if records.iter().all(|record| has(record, "weights_after")) => {
-            traces::verify(records)
+            traces::verify(records, device)
         }
-        Value::Object(_) if has(&value, "runs") => optimizers::verify(&value, file)?,
+        Value::Object(_) if has(&value, "runs") => optimizers::verify(&value, file, device)?,
         Value::Object(_) if has(&value, "loss") && has(&value, "metric") => losses::verify(&value),
         _ => {
             let text = "is none of the formats that can be verified: predictions, training traces, \

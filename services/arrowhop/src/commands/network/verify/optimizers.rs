@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use arrowhop_network::NetworkSpec;
-use arrowhop_train::Stepper;
+use arrowhop_train::{Device, Stepper};
 use arrowhop_types::optimizer::{ParameterValue, Semantics};
 use arrowhop_types::{Loss, Metric, ModelConfig, Optimizer, OutputConfig, Problems, Score};
 use serde_json::Value;
@@ -28,24 +28,29 @@ struct Iris {
     targets: Vec<f32>,
 }
 
-pub(super) fn verify(file: &Value, path: &Path) -> anyhow::Result<Vec<Record>> {
+pub(super) fn verify(file: &Value, path: &Path, device: &Device) -> anyhow::Result<Vec<Record>> {
     let iris = Iris::beside(path)?;
     let mut records = Vec::new();
     let runs = file.get("runs").and_then(Value::as_array);
     for run in runs.context("runs must be a list")? {
         let text = |key| run.get(key).and_then(Value::as_str).unwrap_or_default();
         let name = format!("{} {}", text("api"), text("optimizer"));
-        records.push(Record::of(name, compare_run(file, run, &iris)));
+        records.push(Record::of(name, compare_run(file, run, &iris, device)));
     }
     if let Some(fit) = file.get("fit_path") {
         let name = format!("fit {}", fit.get("optimizer").and_then(Value::as_str).unwrap_or("?"));
-        records.push(Record::of(name, compare_fit(file, fit, &iris)));
+        records.push(Record::of(name, compare_fit(file, fit, &iris, device)));
     }
     Ok(records)
 }
 
-fn compare_run(file: &Value, run: &Value, iris: &Iris) -> Result<Vec<Difference>, String> {
-    let mut stepper = stepper(file, optimizer(run, "api")?)?;
+fn compare_run(
+    file: &Value,
+    run: &Value,
+    iris: &Iris,
+    device: &Device,
+) -> Result<Vec<Difference>, String> {
+    let mut stepper = stepper(file, optimizer(run, "api")?, device)?;
     let losses = run.get("loss_per_step").and_then(numbers);
     let losses = losses.ok_or("loss_per_step must be a list of numbers")?;
     let rows = rows(file)?;
@@ -61,12 +66,17 @@ fn compare_run(file: &Value, run: &Value, iris: &Iris) -> Result<Vec<Difference>
     Ok(differences)
 }
 
-fn compare_fit(file: &Value, fit: &Value, iris: &Iris) -> Result<Vec<Difference>, String> {
+fn compare_fit(
+    file: &Value,
+    fit: &Value,
+    iris: &Iris,
+    device: &Device,
+) -> Result<Vec<Difference>, String> {
     let count = |key: &str| {
         let count = fit.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         count.filter(|count| *count > 0).ok_or_else(|| format!("{key} must be a count"))
     };
-    let mut stepper = stepper(file, optimizer(fit, "")?)?;
+    let mut stepper = stepper(file, optimizer(fit, "")?, device)?;
     let (rows, batch_rows, epochs) = (rows(file)?, count("batch_size")?, count("epochs")?);
     let mut differences = Vec::new();
     let history = |key: &str| {
@@ -114,7 +124,7 @@ fn final_weights(stepper: &Stepper, run: &Value) -> Result<Vec<Difference>, Stri
 }
 
 /// The file's network with its initial weights, about to be trained by this optimizer.
-fn stepper(file: &Value, optimizer: Optimizer) -> Result<Stepper, String> {
+fn stepper(file: &Value, optimizer: Optimizer, device: &Device) -> Result<Stepper, String> {
     let model = file.get("model").ok_or("model is missing")?.to_string();
     let network = NetworkSpec::parse(&model).map_err(|problems| problems.to_string())?;
     let weights = data(Array::read_all(file, "initial_weights")?);
@@ -122,7 +132,7 @@ fn stepper(file: &Value, optimizer: Optimizer) -> Result<Stepper, String> {
     let loss = Loss::CATEGORICAL_CROSSENTROPY;
     let outputs = vec![OutputConfig { loss, loss_weight: 1.0, metrics }];
     let config = ModelConfig { outputs, ..ModelConfig::new("run", optimizer, loss, 1) };
-    Stepper::new(network, &config, weights).map_err(|error| error.to_string())
+    Stepper::new(network, &config, weights, device).map_err(|error| error.to_string())
 }
 
 /// The optimizer of a run, or of the fit, whose text ends in its semantics.

@@ -1,7 +1,7 @@
 //! Training traces: some steps on one batch, from given weights.
 
 use arrowhop_network::NetworkSpec;
-use arrowhop_train::Stepper;
+use arrowhop_train::{Device, Stepper};
 use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{Loss, ModelConfig, Optimizer};
 use serde_json::Value;
@@ -12,16 +12,16 @@ use super::arrays::{Array, Difference, Tolerance, data, numbers};
 /// Gradients of weights in front of a normalisation are nothing but rounding: hence the floor.
 const TOLERANCE: Tolerance = Tolerance { relative: 1e-4, floor: 1e-2 };
 
-pub(super) fn verify(records: &[Value]) -> Vec<Record> {
+pub(super) fn verify(records: &[Value], device: &Device) -> Vec<Record> {
     let records = records.iter().enumerate();
     let record = |(i, record): (usize, &Value)| {
         let name = record.get("name").and_then(Value::as_str).map(ToOwned::to_owned);
-        Record::of(name.unwrap_or_else(|| format!("record {i}")), compare(record))
+        Record::of(name.unwrap_or_else(|| format!("record {i}")), compare(record, device))
     };
     records.map(record).collect()
 }
 
-fn compare(record: &Value) -> Result<Vec<Difference>, String> {
+fn compare(record: &Value, device: &Device) -> Result<Vec<Difference>, String> {
     let model = record.get("model").ok_or("model is missing")?.to_string();
     let network = NetworkSpec::parse(&model).map_err(|problems| problems.to_string())?;
     let names: Vec<String> = network.weights().into_iter().map(|weight| weight.name).collect();
@@ -34,8 +34,8 @@ fn compare(record: &Value) -> Result<Vec<Difference>, String> {
     let inputs = data(Array::read_all(record, "inputs")?);
     let targets = vec![Array::read(record, "y")?.data];
     let weights = data(Array::read_all(record, "initial_weights")?);
-    let mut stepper =
-        Stepper::new(network, &config(record)?, weights).map_err(|e| e.to_string())?;
+    let stepper = Stepper::new(network, &config(record)?, weights, device);
+    let mut stepper = stepper.map_err(|error| error.to_string())?;
 
     let gradients = data(Array::read_all(record, "first_step_gradients_trainable_order")?);
     let losses = record.get("loss_per_step_incl_regularizers").and_then(numbers);

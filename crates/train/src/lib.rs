@@ -4,6 +4,8 @@
 //! A model travels as its encoded *state*: weights, optimizer slots and counters in one versioned,
 //! checked file. The same state, rows, seed and visit give the same bits on any thread of any host
 //! with the same CPU features. This crate knows no shards beyond their rows, no network, no disk.
+//!
+#![doc = include_str!("../SPEED.md")]
 
 mod device;
 mod error;

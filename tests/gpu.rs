@@ -141,7 +141,8 @@ fn a_gpu_trains_as_the_cpu_does() {
         let score = |rows: &Rows<'_>| {
             evaluate(&task, &on_cpu[1].state, rows, &mut keep_on).expect("evaluate")
         };
-        let [found, expected] = [&rows, &data.rows(&task)].map(|rows| score(rows).loss().unwrap());
+        let [found, expected] =
+            [&rows, &data.rows(&task)].map(|rows| score(rows).loss().expect("a loss"));
         assert_near(&format!("{what}: evaluated loss"), found, expected, expected);
     }
 }
@@ -172,6 +173,7 @@ fn a_whole_run_on_a_gpu_says_what_computed_it() {
     let refused = program.run(&["fit", &file, "--device", "gpu:99"]);
     assert!(refused.stderr.contains("there is no gpu:99 here"), "{}", refused.stderr);
     let listed = program.json(&["devices", "--output", "json"]);
-    let names: Vec<_> = listed["devices"].as_array().unwrap().iter().map(|d| &d["name"]).collect();
+    let names: Vec<_> =
+        listed["devices"].as_array().expect("a list").iter().map(|d| &d["name"]).collect();
     assert_eq!(names[..2], ["cpu", "gpu:0"]);
 }

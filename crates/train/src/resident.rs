@@ -132,9 +132,9 @@ fn gather<K: burn::tensor::kind::Basic>(parts: &[Tensor<2, K>], rows: &[u32]) ->
 /// The bytes of words, as numbers (rows, elements).
 fn unpack(words: Tensor<2, Int>, elements: usize) -> Tensor<2> {
     let [rows, count] = words.dims();
-    let bytes = (0..WORD).map(|byte| {
-        words.clone().bitwise_right_shift_scalar(8 * byte as i32).bitwise_and_scalar(255).float()
-    });
-    let bytes: Tensor<3> = Tensor::stack(bytes.collect(), 2);
+    let byte = |shift: i32| {
+        words.clone().bitwise_right_shift_scalar(shift).bitwise_and_scalar(255).float()
+    };
+    let bytes: Tensor<3> = Tensor::stack([0, 8, 16, 24].map(byte).into(), 2);
     bytes.reshape([rows, count * WORD]).slice([0..rows, 0..elements])
 }

@@ -53,7 +53,7 @@ impl Case {
                 spec
             })
             .collect();
-        let optimizer = Optimizer::named(optimizer, Semantics::Current).unwrap();
+        let optimizer = Optimizer::named(optimizer, Semantics::Current).expect("its name is known");
         let config = ModelConfig::new(name, optimizer, Loss::CATEGORICAL_CROSSENTROPY, batch);
         let names = (0..classes.max(2)).map(|class| class.to_string()).collect();
         let target = TargetColumn::only(Target::Classes(names));
@@ -68,7 +68,7 @@ impl Case {
             None => (numbers.map(Iterator::collect).collect(), Vec::new()),
             Some(_) => (Vec::new(), tokens.map(Iterator::collect).collect()),
         };
-        let classes = i32::try_from(classes.max(2)).unwrap();
+        let classes = i32::try_from(classes.max(2)).expect("they are few");
         let classes = (0..classes).cycle().take(rows).collect();
         Self { name: format!("{name}, {batch} rows"), task, numbers, tokens, classes }
     }
@@ -77,7 +77,8 @@ impl Case {
         let numbers = self.numbers.iter().map(|values| InputChunks::F32(vec![values]));
         let tokens = self.tokens.iter().map(|values| InputChunks::I32(vec![values]));
         let targets = vec![TargetChunks::Classes(vec![&self.classes])];
-        Rows::new(&self.task, numbers.chain(tokens).collect(), targets).unwrap()
+        let inputs = numbers.chain(tokens).collect();
+        Rows::new(&self.task, inputs, targets).expect("rows of the task")
     }
 
     /// Bytes at the highest of a training visit and an evaluation, the state they start from included.
@@ -85,13 +86,14 @@ impl Case {
         let rows = self.rows();
         let mut keep_on = |_: u64, _: &Score| ControlFlow::Continue(());
         let visit = Visit { epoch: 0, shard: ShardId(0) };
-        let state = initial_state(&self.task).unwrap();
+        let state = initial_state(&self.task).expect("initialise");
         // The first visit makes what the thread keeps for later ones.
-        let state = train_visit(&self.task, &state, visit, &rows, &mut keep_on).unwrap().state;
+        let state =
+            train_visit(&self.task, &state, visit, &rows, &mut keep_on).expect("train").state;
         let before = ALLOCATOR.current_usage();
         ALLOCATOR.reset_peak_usage();
-        drop(train_visit(&self.task, &state, visit, &rows, &mut keep_on).unwrap());
-        evaluate(&self.task, &state, &rows, &mut keep_on).unwrap();
+        drop(train_visit(&self.task, &state, visit, &rows, &mut keep_on).expect("train"));
+        evaluate(&self.task, &state, &rows, &mut keep_on).expect("evaluate");
         (ALLOCATOR.peak_usage() - before + state.len()) as u64
     }
 }
@@ -129,7 +131,7 @@ fn text(layers: &[Value]) -> String {
 
 fn example(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/networks").join(name);
-    std::fs::read_to_string(file).unwrap()
+    std::fs::read_to_string(file).expect("an example lies there")
 }
 
 fn cases() -> Vec<Case> {
@@ -190,11 +192,11 @@ fn no_growth() {
     let case = Case::new("small", &small, None, "adam", 8);
     let rows = case.rows();
     let mut keep_on = |_: u64, _: &Score| ControlFlow::Continue(());
-    let mut state = initial_state(&case.task).unwrap();
+    let mut state = initial_state(&case.task).expect("initialise");
     let mut after_some = 0;
     for epoch in 0..1000 {
         let visit = Visit { epoch, shard: ShardId(0) };
-        state = train_visit(&case.task, &state, visit, &rows, &mut keep_on).unwrap().state;
+        state = train_visit(&case.task, &state, visit, &rows, &mut keep_on).expect("train").state;
         if epoch == 99 {
             after_some = ALLOCATOR.current_usage();
         }

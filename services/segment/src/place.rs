@@ -18,9 +18,12 @@ pub(crate) struct Place {
     budget: Arc<ByteBudget>,
 }
 
-/// The copies of one shard's inputs, by part and by the names of the columns.
+/// The copies of one shard's inputs, where they fit.
 #[derive(Default)]
-pub(crate) struct Copies(Mutex<BTreeMap<(Part, Vec<String>), Option<Copied>>>);
+pub(crate) struct Copies(Mutex<BTreeMap<Columns, Option<Copied>>>);
+
+/// A part of a shard, and the names of its columns.
+type Columns = (Part, Vec<String>);
 
 struct Copied {
     inputs: Arc<Resident>,

@@ -16,6 +16,10 @@ lint:
 test:
     cargo test --workspace
 
+# On a GPU; Mesa's in software (mesa-vulkan-drivers) will do.
+test-gpu:
+    cargo test --package arrowhop-tests --features wgpu --test gpu
+
 # What hopping costs: whole runs beside bare training, in CPU seconds.
 bench-hop *ARGS:
     cargo run --release --package arrowhop-tests --bin bench-hop -- {{ARGS}}
@@ -26,7 +30,7 @@ bench-train *ARGS:
 
 # Eight models on one GPU beside PyTorch's.
 bench-gpu *ARGS:
-    cargo run --release --package arrowhop-tests --bin bench-train -- --device gpu \
+    cargo run --release --package arrowhop-tests --features wgpu,autotune --bin bench-train -- --device gpu \
         --networks m2,resnet18,resnet50 --batches 64 --threads 8 {{ARGS}}
 
 # A whole model selection beside Ray Tune's; needs a Python with both.

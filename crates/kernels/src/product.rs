@@ -12,7 +12,7 @@ use crate::pack::{Matrix, Scratch, pack_bias, room};
 use crate::tile::{Last, Runs, Target, panel, tile};
 
 /// Elements of the common dimension at a time: a panel of them stays in the first-level cache.
-const DEPTH: usize = 384;
+pub(crate) const DEPTH: usize = 384;
 
 /// What is done with a product before it is stored.
 #[derive(Debug, Clone, Copy, Default)]

@@ -24,7 +24,7 @@ use crate::frame::{Axis, Frame};
 use crate::isa::{Isa, Job};
 use crate::lanes::Lanes;
 use crate::pack::{Scratch, room};
-use crate::product::Finish;
+use crate::product::{DEPTH, Finish};
 use crate::tile::{Last, Runs, Target, panel, tile};
 use transform::{gather_kernel, store_tile, transform_images, transform_kernel, transform_slopes};
 
@@ -36,8 +36,6 @@ const CELLS: usize = 9;
 const CHANNELS: usize = 16;
 /// Tiles at a time at least: a multiple of every tile's rows.
 const TILES: usize = 48;
-/// Elements of the common dimension at a time.
-const DEPTH: usize = 384;
 
 /// From place to place, for so many elements of each: a cache line more, or all places would lie in the
 /// same few sets of the cache.

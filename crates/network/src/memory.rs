@@ -24,6 +24,13 @@ use crate::layer::{Call, Cell, ConvolutionKind, Layout, Merge, Operation, Pool, 
 
 /// Bytes of a float.
 const FLOAT: u64 = 4;
+/// No array counts as more, 64 TiB, so that sums over all calls stay below 2^64.
+const ARRAY_MAX: u64 = 1 << 46;
+
+/// Bytes of so many floats for each row.
+fn bytes(rows: u64, floats: u64) -> u64 {
+    FLOAT.saturating_mul(rows).saturating_mul(floats).min(ARRAY_MAX)
+}
 
 /// A step's values, one by one. Values that share memory are one: the first of them.
 struct Step<'a> {
@@ -59,10 +66,9 @@ pub(crate) fn of_inference(graph: &Graph, rows: u64, inputs: &[u64]) -> u64 {
 
 impl<'a> Step<'a> {
     fn new(graph: &'a Graph, rows: u64, inputs: &[u64]) -> Self {
-        let bytes = |elements: u64| FLOAT.saturating_mul(rows).saturating_mul(elements);
-        let mut values: Vec<u64> = inputs.iter().map(|&elements| bytes(elements)).collect();
+        let mut values: Vec<u64> = inputs.iter().map(|&floats| bytes(rows, floats)).collect();
         for call in &graph.calls {
-            values.extend(call.outputs.iter().map(|shape| bytes(elements(shape))));
+            values.extend(call.outputs.iter().map(|shape| bytes(rows, elements(shape))));
         }
         let mut first: Vec<usize> = (0..values.len()).collect();
         let mut is_kept = vec![false; values.len()];
@@ -199,7 +205,7 @@ impl<'a> Step<'a> {
             }
             _ => 0,
         };
-        FLOAT.saturating_mul(rows).saturating_mul(of_activation + of_operation)
+        bytes(rows, of_activation + of_operation)
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) fn write(
     }
     let mut insert = transaction.prepare_cached(
         "INSERT INTO models (run, model, architecture, optimizer, is_legacy, schedule,
-             class_weights, batch_rows, passes, status)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'running')",
+             class_weights, batch_rows, passes, precision, status)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'running')",
     )?;
     for (model, config) in spec.models() {
         insert.execute(params![
@@ -35,6 +35,7 @@ pub(crate) fn write(
             row::list(&config.class_weights),
             config.batch_rows,
             config.passes,
+            config.precision.name(),
         ])?;
         write_outputs(transaction, run, model, config)?;
     }
@@ -69,6 +70,7 @@ pub(crate) fn read(transaction: &Transaction<'_>, run: RunId) -> Result<Vec<Mode
                 class_weights: row::numbers(row, "class_weights")?,
                 batch_rows: row.get("batch_rows")?,
                 passes: row.get("passes")?,
+                precision: row::term(row, "precision")?,
             })
         })?
         .collect::<Result<_, _>>()?;

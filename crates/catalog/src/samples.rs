@@ -6,9 +6,9 @@ use arrowhop_types::optimizer::{Domain, Method, Optimizer, Parameter, ParameterV
 use arrowhop_types::{
     Architecture, CheckpointPolicy, Crossentropy, DataSet, DataSetId, Digest, Direction, Dtype,
     Encoding, InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective,
-    OutputConfig, Part, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId, Target,
-    TargetColumn, Timestamp, TrainMetrics, Version, VisitId, VisitKind, VisitOrder, VisitRecord,
-    VisitTiming,
+    OutputConfig, Part, Precision, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId,
+    Target, TargetColumn, Timestamp, TrainMetrics, Version, VisitId, VisitKind, VisitOrder,
+    VisitRecord, VisitTiming,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -150,15 +150,19 @@ fn any_data() -> impl Strategy<Value = DataSet> {
 fn any_config(architectures: Vec<String>) -> impl Strategy<Value = ModelConfig> {
     let architecture = proptest::sample::select(architectures);
     let weights = vec(any::<f64>(), 0..4);
-    let fit = (weights, any::<u32>(), any::<u32>());
+    let precision = proptest::sample::select(&Precision::ALL);
+    let fit = (weights, any::<u32>(), any::<u32>(), precision);
     (architecture, any_optimizer(), vec(any_output(), 0..3), fit).prop_map(
-        |(architecture, optimizer, outputs, (class_weights, batch_rows, passes))| ModelConfig {
-            architecture,
-            optimizer,
-            outputs,
-            class_weights,
-            batch_rows,
-            passes,
+        |(architecture, optimizer, outputs, (class_weights, batch_rows, passes, precision))| {
+            ModelConfig {
+                architecture,
+                optimizer,
+                outputs,
+                class_weights,
+                batch_rows,
+                passes,
+                precision,
+            }
         },
     )
 }

@@ -1,14 +1,14 @@
 //! How fast the kernels are on this CPU: GFLOP/s on one core, of the layers of well-known networks.
 //!
-//! `cargo run --release --package arrowhop-kernels --example speed [ISA]`
+//! `cargo run --release --package arrowhop-kernels --example speed [ISA] [bf16]`
 
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
 use std::time::Instant;
 
 use arrowhop_kernels::{
-    Axis, Convolution, Finish, Isa, Matrix, Scratch, input_gradient, kernel_gradient, multiply,
-    multiply_transposed, slide,
+    Arithmetic, Axis, Convolution, Finish, Isa, Matrix, Precision, Scratch, input_gradient,
+    kernel_gradient, multiply, multiply_transposed, slide,
 };
 
 /// Repeats until this many seconds have passed, five times; the best of them counts.
@@ -18,7 +18,10 @@ fn main() {
     let wanted = std::env::args().nth(1);
     let named = Isa::ALL.into_iter().find(|isa| Some(isa.name()) == wanted.as_deref());
     let isa = named.unwrap_or_else(Isa::best);
-    println!("{}: GFLOP/s forward, gradient of the input, gradient of the weights", isa.name());
+    let is_half = std::env::args().any(|argument| argument == "bf16");
+    let precision = if is_half { Precision::Half } else { Precision::Single };
+    let with = Arithmetic { isa, precision };
+    println!("{with:?}: GFLOP/s forward, gradient of the input, gradient of the weights");
     let (same, valid) =
         (|input| axis(input, 3, 1, 1, input), |input| axis(input, 3, 1, 0, input - 2));
     let layers = [
@@ -32,12 +35,12 @@ fn main() {
         ("1x1 16x16x64 to 256", axis(16, 1, 1, 0, 16), 64, 256),
     ];
     for (name, axis, inputs, outputs) in layers {
-        convolution(isa, name, &Convolution { axes: [axis; 2], inputs, outputs }, 32);
+        convolution(with, name, &Convolution { axes: [axis; 2], inputs, outputs }, 32);
     }
     for (rows, inputs, outputs) in
         [(32, 784, 1000), (32, 2304, 512), (256, 784, 1000), (256, 1000, 500)]
     {
-        dense(isa, rows, inputs, outputs);
+        dense(with, rows, inputs, outputs);
     }
 }
 
@@ -49,7 +52,7 @@ fn numbers(count: usize) -> Vec<f32> {
     (0_u16..251).cycle().map(|i| f32::from(i) / 125.0 - 1.0).take(count).collect()
 }
 
-fn convolution(isa: Isa, name: &str, of: &Convolution, batch: usize) {
+fn convolution(with: Arithmetic, name: &str, of: &Convolution, batch: usize) {
     let [height, width] = of.axes;
     let images = numbers(batch * height.input * width.input * of.inputs);
     let kernel = numbers(height.size * width.size * of.inputs * of.outputs);
@@ -60,18 +63,18 @@ fn convolution(isa: Isa, name: &str, of: &Convolution, batch: usize) {
     let flops = 2 * result.len() * height.size * width.size * of.inputs;
     let finish = Finish { bias: Some(&bias), relu: true };
     let forward = speed(flops, || {
-        slide(isa, of, &images, &kernel, finish, &mut result, &mut scratch);
+        slide(with, of, &images, &kernel, finish, &mut result, &mut scratch);
     });
     let input = speed(flops, || {
-        input_gradient(isa, of, &result, &kernel, &mut of_images, &mut scratch);
+        input_gradient(with, of, &result, &kernel, &mut of_images, &mut scratch);
     });
     let weights = speed(flops, || {
-        kernel_gradient(isa, of, &images, &result, &mut of_kernel, &mut scratch);
+        kernel_gradient(with, of, &images, &result, &mut of_kernel, &mut scratch);
     });
     println!("{name:<28} {forward:>7.1} {input:>7.1} {weights:>7.1}");
 }
 
-fn dense(isa: Isa, rows: usize, inputs: usize, outputs: usize) {
+fn dense(with: Arithmetic, rows: usize, inputs: usize, outputs: usize) {
     let (x, w) = (numbers(rows * inputs), numbers(inputs * outputs));
     let (mut y, mut of_x, mut of_w) = (numbers(rows * outputs), x.clone(), w.clone());
     let mut scratch = Scratch::default();
@@ -79,14 +82,14 @@ fn dense(isa: Isa, rows: usize, inputs: usize, outputs: usize) {
     let left = Matrix::new(&x, rows, inputs);
     let right = Matrix::new(&w, inputs, outputs);
     let forward = speed(flops, || {
-        multiply(isa, left, right, Finish::default(), &mut y, &mut scratch);
+        multiply(with, left, right, Finish::default(), &mut y, &mut scratch);
     });
     let slopes = Matrix::new(&y, rows, outputs);
     let input = speed(flops, || {
-        multiply_transposed(isa, slopes, right.transposed(), &mut of_x, &mut scratch);
+        multiply_transposed(with, slopes, right.transposed(), &mut of_x, &mut scratch);
     });
     let weights = speed(flops, || {
-        multiply(isa, left.transposed(), slopes, Finish::default(), &mut of_w, &mut scratch);
+        multiply(with, left.transposed(), slopes, Finish::default(), &mut of_w, &mut scratch);
     });
     println!(
         "{:<28} {forward:>7.1} {input:>7.1} {weights:>7.1}",

@@ -10,7 +10,8 @@
 //! windows, each with the cells of the kernel that reach it.
 
 use crate::frame::{Axis, Frame, Reach, merge};
-use crate::isa::{Isa, Job};
+use crate::half;
+use crate::isa::{Arithmetic, Job, Precision};
 use crate::lanes::Lanes;
 use crate::pack::{Matrix, Scratch, pack_bias, room};
 use crate::product::Finish;
@@ -57,7 +58,7 @@ impl Convolution {
     }
 
     /// The frame that one image is seen in.
-    fn frame(&self) -> Frame {
+    pub(crate) fn frame(&self) -> Frame {
         let [height, width] = self.axes;
         Frame {
             height: height.seen(),
@@ -74,7 +75,7 @@ impl Convolution {
 /// # Panics
 /// When the sizes do not go together, or the CPU lacks the instructions.
 pub fn slide(
-    isa: Isa,
+    arithmetic: Arithmetic,
     convolution: &Convolution,
     images: &[f32],
     kernel: &[f32],
@@ -91,34 +92,48 @@ pub fn slide(
         let pixels = batch * height.output * width.output;
         let left = Matrix::new(images, pixels, convolution.inputs);
         let right = Matrix::new(kernel, convolution.inputs, convolution.outputs);
-        return crate::product::multiply(isa, left, right, finish, result, scratch);
+        return crate::product::multiply(arithmetic, left, right, finish, result, scratch);
     }
-    if winograd::applies(convolution) {
-        return winograd::slide(isa, convolution, images, kernel, finish, result, scratch);
+    if winograd_applies(convolution, arithmetic) {
+        return winograd::slide(
+            arithmetic.isa,
+            convolution,
+            images,
+            kernel,
+            finish,
+            result,
+            scratch,
+        );
     }
     let frame = convolution.frame();
-    let cells = window_runs(convolution, &frame, &mut scratch.offsets);
+    let mut offsets = std::mem::take(&mut scratch.offsets);
+    let cells = window_runs(convolution, &frame, &mut offsets);
     let windows = Windows {
         frame,
         batch,
         outer: Steps { count: height.output, by: height.stride * frame.row() },
         inner: Steps { count: width.output, by: width.stride * frame.channels },
-        offsets: &scratch.offsets,
+        offsets: &offsets,
         length: cells,
         outputs: convolution.outputs,
         place: Place::whole(convolution),
         finish,
     };
-    let kernel = Matrix::new(kernel, convolution.depth(), convolution.outputs);
-    let (panels, padded) = (&mut scratch.panels, &mut scratch.padded);
-    isa.run(Slide {
-        windows: &windows,
-        images,
-        kernel: Kernel::Rows(kernel),
-        result,
-        panels,
-        padded,
-    });
+    let kernel = Kernel::Rows(Matrix::new(kernel, convolution.depth(), convolution.outputs));
+    run(arithmetic, Slide { windows: &windows, images, kernel, result, scratch });
+    scratch.offsets = offsets;
+}
+
+fn run(arithmetic: Arithmetic, job: Slide<'_>) {
+    match arithmetic.precision {
+        Precision::Single => arithmetic.isa.run(job),
+        Precision::Half => half::run(arithmetic.isa, job),
+    }
+}
+
+/// Its transformation would cost halves more than they have.
+fn winograd_applies(convolution: &Convolution, arithmetic: Arithmetic) -> bool {
+    arithmetic.precision == Precision::Single && winograd::applies(convolution)
 }
 
 /// `gradient`, of the images, from that of the result.
@@ -126,7 +141,7 @@ pub fn slide(
 /// # Panics
 /// As [`slide`].
 pub fn input_gradient(
-    isa: Isa,
+    arithmetic: Arithmetic,
     convolution: &Convolution,
     of_result: &[f32],
     kernel: &[f32],
@@ -139,12 +154,20 @@ pub fn input_gradient(
         let pixels = batch * height.output * width.output;
         let left = Matrix::new(of_result, pixels, outputs);
         let right = Matrix::new(kernel, inputs, outputs).transposed();
-        return crate::product::multiply(isa, left, right, Finish::default(), gradient, scratch);
+        return crate::product::multiply(
+            arithmetic,
+            left,
+            right,
+            Finish::default(),
+            gradient,
+            scratch,
+        );
     }
-    if winograd::applies(convolution) {
-        let of = convolution;
+    if winograd_applies(convolution, arithmetic) {
+        let (isa, of) = (arithmetic.isa, convolution);
         return winograd::input_gradient(isa, of, of_result, kernel, gradient, scratch);
     }
+    let mut offsets = std::mem::take(&mut scratch.offsets);
     for y in 0..height.stride.min(height.input) {
         for x in 0..width.stride.min(width.input) {
             let (rows, columns) = (Reach::of(&height, y), Reach::of(&width, x));
@@ -155,21 +178,21 @@ pub fn input_gradient(
                 image: [height.output, width.output],
                 channels: outputs,
             };
-            scratch.offsets.clear();
+            offsets.clear();
             let mut taps = Vec::with_capacity(rows.taps.len() * columns.taps.len());
             for &(row, tap_y) in &rows.taps {
                 for &(column, tap_x) in &columns.taps {
-                    scratch.offsets.push(row * frame.row() + column * outputs);
+                    offsets.push(row * frame.row() + column * outputs);
                     taps.push(tap_y * width.size + tap_x);
                 }
             }
-            let length = merge(&mut scratch.offsets, outputs);
+            let length = merge(&mut offsets, outputs);
             let windows = Windows {
                 frame,
                 batch,
                 outer: Steps { count: rows.pixels, by: frame.row() },
                 inner: Steps { count: columns.pixels, by: outputs },
-                offsets: &scratch.offsets,
+                offsets: &offsets,
                 length,
                 outputs: inputs,
                 place: Place {
@@ -180,12 +203,12 @@ pub fn input_gradient(
                 },
                 finish: Finish::default(),
             };
-            let (panels, padded) = (&mut scratch.panels, &mut scratch.padded);
             let kernel = Kernel::Turned { kernel, taps: &taps, inputs, outputs };
-            let result = &mut *gradient;
-            isa.run(Slide { windows: &windows, images: of_result, kernel, result, panels, padded });
+            let (images, result, scratch) = (of_result, &mut *gradient, &mut *scratch);
+            run(arithmetic, Slide { windows: &windows, images, kernel, result, scratch });
         }
     }
+    scratch.offsets = offsets;
 }
 
 /// `gradient`, of the kernel, from that of the result.
@@ -193,7 +216,7 @@ pub fn input_gradient(
 /// # Panics
 /// As [`slide`].
 pub fn kernel_gradient(
-    isa: Isa,
+    arithmetic: Arithmetic,
     convolution: &Convolution,
     images: &[f32],
     of_result: &[f32],
@@ -201,12 +224,16 @@ pub fn kernel_gradient(
     scratch: &mut Scratch,
 ) {
     let batch = convolution.batch(images.len(), of_result.len(), gradient.len());
-    if winograd::applies(convolution) {
-        let of = convolution;
+    if winograd_applies(convolution, arithmetic) {
+        let (isa, of) = (arithmetic.isa, convolution);
         return winograd::kernel_gradient(isa, of, images, of_result, gradient, scratch);
     }
     gradient.fill(0.0);
-    isa.run(SumPixels { convolution, batch, images, of_result, gradient, scratch });
+    let job = SumPixels { convolution, batch, images, of_result, gradient, scratch };
+    match arithmetic.precision {
+        Precision::Single => arithmetic.isa.run(job),
+        Precision::Half => half::run(arithmetic.isa, job),
+    }
 }
 
 /// Whether windows of one cell stand on every pixel: a plain product over the channels.
@@ -231,19 +258,19 @@ fn window_runs(convolution: &Convolution, frame: &Frame, offsets: &mut Vec<usize
 
 /// Evenly spaced windows.
 #[derive(Debug, Clone, Copy)]
-struct Steps {
-    count: usize,
-    by: usize,
+pub(crate) struct Steps {
+    pub(crate) count: usize,
+    pub(crate) by: usize,
 }
 
 /// Where results go.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(crate) struct Place {
     first: usize,
     /// From image to image, from row to row, from window to window.
     image: usize,
     outer: usize,
-    inner: usize,
+    pub(crate) inner: usize,
 }
 
 impl Place {
@@ -252,25 +279,43 @@ impl Place {
         let outer = convolution.axes[1].output * outputs;
         Self { first: 0, image: convolution.result(), outer, inner: outputs }
     }
+
+    /// Of an image's window.
+    pub(crate) fn of(&self, image: usize, y: usize, x: usize) -> usize {
+        self.first + image * self.image + y * self.outer + x * self.inner
+    }
 }
 
 /// Windows that slide over framed images.
-struct Windows<'a> {
-    frame: Frame,
+pub(crate) struct Windows<'a> {
+    pub(crate) frame: Frame,
     batch: usize,
-    outer: Steps,
-    inner: Steps,
+    pub(crate) outer: Steps,
+    pub(crate) inner: Steps,
     /// The runs of one window.
-    offsets: &'a [usize],
-    length: usize,
+    pub(crate) offsets: &'a [usize],
+    pub(crate) length: usize,
     /// Channels of the result.
-    outputs: usize,
-    place: Place,
-    finish: Finish<'a>,
+    pub(crate) outputs: usize,
+    pub(crate) place: Place,
+    pub(crate) finish: Finish<'a>,
+}
+
+impl Windows<'_> {
+    /// One image after the other.
+    pub(crate) fn images<'a>(&self, images: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+        let elements = self.frame.image[0] * self.frame.image[1] * self.frame.channels;
+        images.chunks_exact(elements).take(self.batch)
+    }
+
+    /// Where in its frame a window begins.
+    pub(crate) fn from(&self, y: usize, x: usize) -> usize {
+        y * self.outer.by + x * self.inner.by
+    }
 }
 
 /// A kernel as the right operand.
-enum Kernel<'a> {
+pub(crate) enum Kernel<'a> {
     /// (cells and channels, outputs).
     Rows(Matrix<'a>),
     /// For the gradient of the images: of each of these cells (outputs, inputs).
@@ -293,19 +338,20 @@ impl Kernel<'_> {
     }
 }
 
-struct Slide<'a> {
-    windows: &'a Windows<'a>,
-    images: &'a [f32],
-    kernel: Kernel<'a>,
-    result: &'a mut [f32],
-    panels: &'a mut Vec<f32>,
-    padded: &'a mut Vec<f32>,
+/// Windows to be slid over images.
+pub(crate) struct Slide<'a> {
+    pub(crate) windows: &'a Windows<'a>,
+    pub(crate) images: &'a [f32],
+    pub(crate) kernel: Kernel<'a>,
+    pub(crate) result: &'a mut [f32],
+    pub(crate) scratch: &'a mut Scratch,
 }
 
 impl Job for Slide<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { windows, images, kernel, result, panels, padded } = self;
+        let Self { windows, images, kernel, result, scratch } = self;
+        let Scratch { panels, padded, .. } = scratch;
         let Windows { frame, outer, inner, offsets, length, outputs, place, finish, .. } = *windows;
         let width = panel::<L>();
         let size = offsets.len() * length * width;
@@ -313,8 +359,7 @@ impl Job for Slide<'_> {
         for (number, packed) in panels.chunks_exact_mut(size.max(1)).enumerate() {
             kernel.pack(number * width, width, packed);
         }
-        let elements = frame.image[0] * frame.image[1] * frame.channels;
-        for (number, image) in images.chunks_exact(elements).enumerate().take(windows.batch) {
+        for (number, image) in windows.images(images).enumerate() {
             let framed = frame.show(image, padded);
             for y in 0..outer.count {
                 for column in (0..outputs).step_by(width) {
@@ -324,12 +369,8 @@ impl Job for Slide<'_> {
                     let columns = width.min(outputs - column);
                     for x in (0..inner.count).step_by(L::ROWS) {
                         let rows = L::ROWS.min(inner.count - x);
-                        let from = y * outer.by + x * inner.by;
-                        let to = place.first
-                            + number * place.image
-                            + y * place.outer
-                            + x * place.inner
-                            + column;
+                        let from = windows.from(y, x);
+                        let to = place.of(number, y, x) + column;
                         let reach = (rows - 1) * place.inner + columns;
                         let first = result[to..to + reach].as_mut_ptr();
                         let target =
@@ -353,13 +394,13 @@ impl Job for Slide<'_> {
 }
 
 /// Sums up, over pixels, what each cell of the kernel saw times the result's gradient.
-struct SumPixels<'a> {
-    convolution: &'a Convolution,
-    batch: usize,
-    images: &'a [f32],
-    of_result: &'a [f32],
-    gradient: &'a mut [f32],
-    scratch: &'a mut Scratch,
+pub(crate) struct SumPixels<'a> {
+    pub(crate) convolution: &'a Convolution,
+    pub(crate) batch: usize,
+    pub(crate) images: &'a [f32],
+    pub(crate) of_result: &'a [f32],
+    pub(crate) gradient: &'a mut [f32],
+    pub(crate) scratch: &'a mut Scratch,
 }
 
 impl Job for SumPixels<'_> {

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 static CURRENT: OnceLock<Isa> = OnceLock::new();
 
 #[cfg(target_arch = "x86_64")]
+use crate::half::amx;
+#[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
 use crate::lanes::{Lanes, Portable};
 
@@ -18,11 +20,35 @@ pub enum Isa {
     Avx2,
     /// AVX-512F: 16 lanes, 32 registers.
     Avx512,
+    /// With its instructions for halves; singles as with AVX-512F.
+    Avx512Bf16,
+    /// With the matrix unit for halves; singles as with AVX-512F.
+    Amx,
+}
+
+/// How exactly operands are multiplied. Sums are singles' always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    Single,
+    /// Rounded to bfloat16.
+    Half,
+}
+
+/// How products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Arithmetic {
+    /// With these instructions.
+    pub isa: Isa,
+    /// Of operands so exact.
+    pub precision: Precision,
 }
 
 impl Isa {
     /// From slow to fast.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 5] =
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The one chosen for this process, else the fastest that this CPU has.
     #[must_use]
@@ -52,8 +78,12 @@ impl Isa {
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512.is_here() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.is_here() && amx::is_here(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            _ => false,
         }
     }
 
@@ -64,6 +94,17 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
+            Self::Amx => "amx",
+        }
+    }
+
+    /// The instructions that compute so exactly: with the same ones bits are the same.
+    #[must_use]
+    pub fn of(self, precision: Precision) -> Self {
+        match (precision, self) {
+            (Precision::Single, Self::Avx512Bf16 | Self::Amx) => Self::Avx512,
+            _ => self,
         }
     }
 
@@ -80,10 +121,10 @@ impl Isa {
             // SAFETY: the CPU has these instructions, by the assertion above.
             Self::Avx2 => unsafe { run_avx2(job) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Self::Avx512 => unsafe { run_avx512(job) },
+            // SAFETY: as above; who has the others has this.
+            Self::Avx512 | Self::Avx512Bf16 | Self::Amx => unsafe { run_avx512(job) },
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => unreachable!("these are of another architecture"),
+            _ => unreachable!("these are of another architecture"),
         }
     }
 }

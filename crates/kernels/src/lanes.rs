@@ -16,6 +16,8 @@ pub(crate) trait Lanes: Copy {
     const COUNT: usize;
     /// Rows of a tile: with two vectors of columns as many as the registers hold.
     const ROWS: usize;
+    /// Rows of a tile of pairs that become singles: they take two registers more.
+    const PAIR_ROWS: usize;
     type Vector: Copy;
 
     unsafe fn splat(value: f32) -> Self::Vector;
@@ -35,6 +37,7 @@ pub(crate) struct Portable;
 impl Lanes for Portable {
     const COUNT: usize = 8;
     const ROWS: usize = 4;
+    const PAIR_ROWS: usize = 2;
     type Vector = [f32; 8];
 
     #[inline(always)]
@@ -89,6 +92,7 @@ pub(crate) struct Avx2;
 impl Lanes for Avx2 {
     const COUNT: usize = 8;
     const ROWS: usize = 6;
+    const PAIR_ROWS: usize = 4;
     type Vector = __m256;
 
     #[inline(always)]
@@ -143,6 +147,7 @@ pub(crate) struct Avx512;
 impl Lanes for Avx512 {
     const COUNT: usize = 16;
     const ROWS: usize = 12;
+    const PAIR_ROWS: usize = 12;
     type Vector = __m512;
 
     #[inline(always)]

@@ -28,6 +28,7 @@
 
 mod convolution;
 mod frame;
+mod half;
 mod isa;
 mod lanes;
 mod normalization;
@@ -40,7 +41,7 @@ mod winograd;
 
 pub use convolution::{Convolution, input_gradient, kernel_gradient, slide};
 pub use frame::Axis;
-pub use isa::Isa;
+pub use isa::{Arithmetic, Isa, Precision};
 pub use normalization::{Moments, moments, normalize, normalize_gradient};
 pub use pack::{Matrix, Scratch};
 pub use pooling::{Pooling, pool_max, pool_max_gradient};

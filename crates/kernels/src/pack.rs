@@ -30,6 +30,9 @@ pub struct Scratch {
     pub(crate) cells: Vec<f32>,
     /// Where the runs of a window begin.
     pub(crate) offsets: Vec<usize>,
+    /// The left operand in halves, and panels of the right one in pairs of them.
+    pub(crate) halves: Vec<u16>,
+    pub(crate) pairs: Vec<u32>,
 }
 
 impl<'a> Matrix<'a> {
@@ -79,9 +82,9 @@ impl<'a> Matrix<'a> {
 }
 
 /// A buffer of at least this many elements; what they hold is whatever was there.
-pub(crate) fn room(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+pub(crate) fn room<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
     if buffer.len() < length {
-        buffer.resize(length, 0.0);
+        buffer.resize(length, T::default());
     }
     &mut buffer[..length]
 }

@@ -6,7 +6,8 @@
 //! lies where it lies by rows; by columns, each step of a tile would be in another page, so it is packed
 //! once.
 
-use crate::isa::{Isa, Job};
+use crate::half;
+use crate::isa::{Arithmetic, Job, Precision};
 use crate::lanes::Lanes;
 use crate::pack::{Matrix, Scratch, pack_bias, room};
 use crate::tile::{Last, Runs, Target, panel, tile};
@@ -28,7 +29,7 @@ pub struct Finish<'a> {
 /// # Panics
 /// When the sizes do not go together, or the CPU lacks the instructions.
 pub fn multiply(
-    isa: Isa,
+    arithmetic: Arithmetic,
     left: Matrix<'_>,
     right: Matrix<'_>,
     finish: Finish<'_>,
@@ -40,7 +41,11 @@ pub fn multiply(
     if let Some(bias) = finish.bias {
         assert_eq!(bias.len(), right.columns, "one bias for each column");
     }
-    isa.run(Multiply { left, right, finish, result, scratch });
+    let job = Multiply { left, right, finish, result, scratch };
+    match arithmetic.precision {
+        Precision::Single => arithmetic.isa.run(job),
+        Precision::Half => half::run(arithmetic.isa, job),
+    }
 }
 
 /// `result` (rows, columns) = left · right for a left operand of few rows and a large right one that
@@ -49,7 +54,7 @@ pub fn multiply(
 /// # Panics
 /// As [`multiply`].
 pub fn multiply_transposed(
-    isa: Isa,
+    arithmetic: Arithmetic,
     left: Matrix<'_>,
     right: Matrix<'_>,
     result: &mut [f32],
@@ -58,7 +63,8 @@ pub fn multiply_transposed(
     let (rows, columns) = (left.rows, right.columns);
     let mut turned = std::mem::take(&mut scratch.turned);
     let product = room(&mut turned, rows * columns);
-    multiply(isa, right.transposed(), left.transposed(), Finish::default(), product, scratch);
+    let (turned_left, turned_right) = (right.transposed(), left.transposed());
+    multiply(arithmetic, turned_left, turned_right, Finish::default(), product, scratch);
     assert_eq!(result.len(), product.len(), "the result's elements");
     for (i, row) in result.chunks_exact_mut(columns.max(1)).enumerate() {
         row.iter_mut().zip(product[i..].iter().step_by(rows)).for_each(|(to, from)| *to = *from);
@@ -79,12 +85,13 @@ pub fn column_sums(matrix: &[f32], sums: &mut [f32]) {
     }
 }
 
-struct Multiply<'a> {
-    left: Matrix<'a>,
-    right: Matrix<'a>,
-    finish: Finish<'a>,
-    result: &'a mut [f32],
-    scratch: &'a mut Scratch,
+/// A product to be computed.
+pub(crate) struct Multiply<'a> {
+    pub(crate) left: Matrix<'a>,
+    pub(crate) right: Matrix<'a>,
+    pub(crate) finish: Finish<'a>,
+    pub(crate) result: &'a mut [f32],
+    pub(crate) scratch: &'a mut Scratch,
 }
 
 impl Job for Multiply<'_> {

@@ -3,7 +3,7 @@
 use crate::lanes::Lanes;
 
 /// Vectors of columns in a tile.
-const VECTORS: usize = 2;
+pub(crate) const VECTORS: usize = 2;
 /// Columns of a panel at most: two vectors of 16.
 pub(crate) const PANEL_MAX: usize = 32;
 /// Rows of a tile at most.
@@ -44,6 +44,28 @@ pub(crate) struct Last<'a> {
     pub(crate) relu: bool,
 }
 
+/// Calls a function that is compiled for each number of rows up to `most`.
+macro_rules! with_rows {
+    ($rows:expr, $most:expr, $function:ident::<$lanes:ty>$arguments:tt) => {
+        match $rows {
+            1 => $function::<$lanes, 1>$arguments,
+            2 => $function::<$lanes, 2>$arguments,
+            3 if $most > 2 => $function::<$lanes, 3>$arguments,
+            4 if $most > 2 => $function::<$lanes, 4>$arguments,
+            5 if $most > 4 => $function::<$lanes, 5>$arguments,
+            6 if $most > 4 => $function::<$lanes, 6>$arguments,
+            7 if $most > 6 => $function::<$lanes, 7>$arguments,
+            8 if $most > 6 => $function::<$lanes, 8>$arguments,
+            9 if $most > 6 => $function::<$lanes, 9>$arguments,
+            10 if $most > 6 => $function::<$lanes, 10>$arguments,
+            11 if $most > 6 => $function::<$lanes, 11>$arguments,
+            12 if $most > 6 => $function::<$lanes, 12>$arguments,
+            rows => unreachable!("a tile has 1 to {} rows, not {rows}", $most),
+        }
+    };
+}
+pub(crate) use with_rows;
+
 /// Computes `rows` rows, at most [`Lanes::ROWS`], which are `row_stride` apart in the left operand.
 ///
 /// # Safety
@@ -63,21 +85,7 @@ pub(crate) unsafe fn tile<L: Lanes>(
     debug_assert!(rows <= L::ROWS && target.columns <= panel::<L>());
     // SAFETY: as the caller promises.
     unsafe {
-        match rows {
-            1 => tile_of::<L, 1>(left, row_stride, runs, right, target, last),
-            2 => tile_of::<L, 2>(left, row_stride, runs, right, target, last),
-            3 => tile_of::<L, 3>(left, row_stride, runs, right, target, last),
-            4 => tile_of::<L, 4>(left, row_stride, runs, right, target, last),
-            5 if L::ROWS > 4 => tile_of::<L, 5>(left, row_stride, runs, right, target, last),
-            6 if L::ROWS > 4 => tile_of::<L, 6>(left, row_stride, runs, right, target, last),
-            7 if L::ROWS > 6 => tile_of::<L, 7>(left, row_stride, runs, right, target, last),
-            8 if L::ROWS > 6 => tile_of::<L, 8>(left, row_stride, runs, right, target, last),
-            9 if L::ROWS > 6 => tile_of::<L, 9>(left, row_stride, runs, right, target, last),
-            10 if L::ROWS > 6 => tile_of::<L, 10>(left, row_stride, runs, right, target, last),
-            11 if L::ROWS > 6 => tile_of::<L, 11>(left, row_stride, runs, right, target, last),
-            12 if L::ROWS > 6 => tile_of::<L, 12>(left, row_stride, runs, right, target, last),
-            _ => unreachable!("a tile has 1 to {} rows, not {rows}", L::ROWS),
-        }
+        with_rows!(rows, L::ROWS, tile_of::<L>(left, row_stride, runs, right, target, last));
     }
 }
 
@@ -111,6 +119,22 @@ unsafe fn tile_of<L: Lanes, const R: usize>(
                 right = right.add(panel::<L>());
             }
         }
+        store::<L, R>(sums, target, last);
+    }
+}
+
+/// Stores sums where they belong, finished.
+///
+/// # Safety
+/// The CPU has the lanes' instructions, and the target its columns in each of R rows.
+#[inline(always)]
+pub(crate) unsafe fn store<L: Lanes, const R: usize>(
+    sums: [[L::Vector; VECTORS]; R],
+    target: Target,
+    last: Last<'_>,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
         if target.columns == panel::<L>() {
             finish::<L, R>(sums, target, last);
             return;

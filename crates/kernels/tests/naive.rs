@@ -1,9 +1,10 @@
 //! Every kernel against the sums that define it, on every set of instructions that this CPU has.
 
 use arrowhop_kernels::{
-    Axis, Convolution, Finish, Isa, Matrix, Moments, Pooling, Scratch, add_to_rows, column_sums,
-    input_gradient, keep_positive, kernel_gradient, moments, multiply, multiply_transposed,
-    normalize, normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
+    Arithmetic, Axis, Convolution, Finish, Isa, Matrix, Moments, Pooling, Precision, Scratch,
+    add_to_rows, column_sums, input_gradient, keep_positive, kernel_gradient, moments, multiply,
+    multiply_transposed, normalize, normalize_gradient, pool_max, pool_max_gradient, slide,
+    sum_rows,
 };
 use proptest::prelude::*;
 
@@ -17,8 +18,30 @@ fn here() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_here())
 }
 
+fn arithmetics(precision: Precision) -> impl Iterator<Item = Arithmetic> {
+    here().map(move |isa| Arithmetic { isa, precision })
+}
+
+/// Numbers as a product takes them: for halves rounded to 8 bits of mantissa, by definition.
+fn operand(precision: Precision, numbers: &[f32]) -> Vec<f32> {
+    if precision == Precision::Single {
+        return numbers.to_vec();
+    }
+    let half = |number: &f32| {
+        let unit = number.abs().log2().floor().exp2() / 128.0;
+        if *number == 0.0 { 0.0 } else { (*number / unit).round_ties_even() * unit }
+    };
+    numbers.iter().map(half).collect()
+}
+
 /// Within the rounding of sums of so many products of numbers up to 1.
-fn assert_near(what: &str, isa: Isa, found: &[f32], expected: &[f64], terms: usize) {
+fn assert_near(
+    what: &str,
+    isa: impl std::fmt::Debug,
+    found: &[f32],
+    expected: &[f64],
+    terms: usize,
+) {
     assert_eq!(found.len(), expected.len());
     let tolerance = 1e-6 * (terms as f64).max(4.0);
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -44,12 +67,6 @@ fn turned(matrix: &[f32], columns: usize) -> Vec<f32> {
 fn check_product(rows: usize, depth: usize, columns: usize) {
     let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
     let bias = numbers(columns, 3);
-    let plain = product(&left, &right, depth, columns);
-    let finished: Vec<f64> = plain
-        .iter()
-        .zip(bias.iter().cycle())
-        .map(|(value, bias)| (value + f64::from(*bias)).max(0.0))
-        .collect();
     let (left_turned, right_turned) = (turned(&left, depth), turned(&right, columns));
     let views = [
         (Matrix::new(&left, rows, depth), Matrix::new(&right, depth, columns)),
@@ -58,19 +75,28 @@ fn check_product(rows: usize, depth: usize, columns: usize) {
             Matrix::new(&right_turned, columns, depth).transposed(),
         ),
     ];
-    for isa in here() {
-        let mut scratch = Scratch::default();
-        for (left, right) in views {
-            let mut found = vec![f32::NAN; rows * columns];
-            multiply(isa, left, right, Finish::default(), &mut found, &mut scratch);
-            assert_near("product", isa, &found, &plain, depth);
-            found.fill(f32::NAN);
-            let finish = Finish { bias: Some(&bias), relu: true };
-            multiply(isa, left, right, finish, &mut found, &mut scratch);
-            assert_near("finished product", isa, &found, &finished, depth);
-            found.fill(f32::NAN);
-            multiply_transposed(isa, left, right, &mut found, &mut scratch);
-            assert_near("turned product", isa, &found, &plain, depth);
+    for precision in [Precision::Single, Precision::Half] {
+        let operand = |numbers: &[f32]| operand(precision, numbers);
+        let plain = product(&operand(&left), &operand(&right), depth, columns);
+        let finished: Vec<f64> = plain
+            .iter()
+            .zip(bias.iter().cycle())
+            .map(|(value, bias)| (value + f64::from(*bias)).max(0.0))
+            .collect();
+        for with in arithmetics(precision) {
+            let mut scratch = Scratch::default();
+            for (left, right) in views {
+                let mut found = vec![f32::NAN; rows * columns];
+                multiply(with, left, right, Finish::default(), &mut found, &mut scratch);
+                assert_near("product", with, &found, &plain, depth);
+                found.fill(f32::NAN);
+                let finish = Finish { bias: Some(&bias), relu: true };
+                multiply(with, left, right, finish, &mut found, &mut scratch);
+                assert_near("finished product", with, &found, &finished, depth);
+                found.fill(f32::NAN);
+                multiply_transposed(with, left, right, &mut found, &mut scratch);
+                assert_near("turned product", with, &found, &plain, depth);
+            }
         }
     }
 }
@@ -113,36 +139,40 @@ fn check_convolution(convolution: &Convolution, batch: usize) {
     let bias = numbers(outputs, 3);
     let slopes = numbers(batch * height.output * width.output * outputs, 4);
     let wide = |value: f32| f64::from(value);
-    let mut result = vec![0.0; slopes.len()];
-    let mut of_images = vec![0.0; images.len()];
-    let mut of_kernel = vec![0.0; kernel.len()];
-    each_product(convolution, batch, |image, cell, made| {
-        result[made] += wide(images[image]) * wide(kernel[cell]);
-        of_images[image] += wide(slopes[made]) * wide(kernel[cell]);
-        of_kernel[cell] += wide(slopes[made]) * wide(images[image]);
-    });
-    let finished: Vec<f64> = result
-        .iter()
-        .zip(bias.iter().cycle())
-        .map(|(value, bias)| (value + wide(*bias)).max(0.0))
-        .collect();
     let depth = height.size * width.size * inputs.max(outputs);
-    for isa in here() {
-        let mut scratch = Scratch::default();
-        let mut found = vec![f32::NAN; result.len()];
-        slide(isa, convolution, &images, &kernel, Finish::default(), &mut found, &mut scratch);
-        assert_near("convolution", isa, &found, &result, depth);
-        found.fill(f32::NAN);
-        let finish = Finish { bias: Some(&bias), relu: true };
-        slide(isa, convolution, &images, &kernel, finish, &mut found, &mut scratch);
-        assert_near("finished convolution", isa, &found, &finished, depth);
-        let mut found = vec![f32::NAN; images.len()];
-        input_gradient(isa, convolution, &slopes, &kernel, &mut found, &mut scratch);
-        assert_near("gradient of the images", isa, &found, &of_images, depth);
-        let mut found = vec![f32::NAN; kernel.len()];
-        kernel_gradient(isa, convolution, &images, &slopes, &mut found, &mut scratch);
-        let terms = batch * height.output * width.output;
-        assert_near("gradient of the kernel", isa, &found, &of_kernel, terms);
+    for precision in [Precision::Single, Precision::Half] {
+        let operand = |numbers: &[f32]| operand(precision, numbers);
+        let (x, k, of_result) = (operand(&images), operand(&kernel), operand(&slopes));
+        let mut result = vec![0.0; slopes.len()];
+        let mut of_images = vec![0.0; images.len()];
+        let mut of_kernel = vec![0.0; kernel.len()];
+        each_product(convolution, batch, |image, cell, made| {
+            result[made] += wide(x[image]) * wide(k[cell]);
+            of_images[image] += wide(of_result[made]) * wide(k[cell]);
+            of_kernel[cell] += wide(of_result[made]) * wide(x[image]);
+        });
+        let finished: Vec<f64> = result
+            .iter()
+            .zip(bias.iter().cycle())
+            .map(|(value, bias)| (value + wide(*bias)).max(0.0))
+            .collect();
+        for with in arithmetics(precision) {
+            let mut scratch = Scratch::default();
+            let mut found = vec![f32::NAN; result.len()];
+            slide(with, convolution, &images, &kernel, Finish::default(), &mut found, &mut scratch);
+            assert_near("convolution", with, &found, &result, depth);
+            found.fill(f32::NAN);
+            let finish = Finish { bias: Some(&bias), relu: true };
+            slide(with, convolution, &images, &kernel, finish, &mut found, &mut scratch);
+            assert_near("finished convolution", with, &found, &finished, depth);
+            let mut found = vec![f32::NAN; images.len()];
+            input_gradient(with, convolution, &slopes, &kernel, &mut found, &mut scratch);
+            assert_near("gradient of the images", with, &found, &of_images, depth);
+            let mut found = vec![f32::NAN; kernel.len()];
+            kernel_gradient(with, convolution, &images, &slopes, &mut found, &mut scratch);
+            let terms = batch * height.output * width.output;
+            assert_near("gradient of the kernel", with, &found, &of_kernel, terms);
+        }
     }
 }
 
@@ -336,12 +366,35 @@ fn columns_are_summed_up() {
 
 #[test]
 fn what_is_no_number_stays_none_through_a_relu() {
-    for isa in here() {
+    let both = [Precision::Single, Precision::Half].into_iter();
+    for with in both.flat_map(arithmetics) {
         let (left, right) = ([f32::NAN, 1.0], [1.0]);
         let mut found = [0.0; 2];
         let finish = Finish { bias: None, relu: true };
         let (left, right) = (Matrix::new(&left, 2, 1), Matrix::new(&right, 1, 1));
-        multiply(isa, left, right, finish, &mut found, &mut Scratch::default());
-        assert!(found[0].is_nan() && found[1] == 1.0, "{isa:?}: {found:?}");
+        multiply(with, left, right, finish, &mut found, &mut Scratch::default());
+        assert!(found[0].is_nan() && found[1] == 1.0, "{with:?}: {found:?}");
+    }
+}
+
+#[test]
+fn halves_keep_what_is_infinite_and_round_ties_to_even() {
+    let tie = |bits| f32::from_bits(bits);
+    let table = [
+        (f32::INFINITY, f32::INFINITY),
+        (f32::MAX, f32::INFINITY),
+        (-0.0, 0.0),
+        (tie(0x3f80_8000), 1.0),
+        (tie(0x3f81_8000), tie(0x3f82_0000)),
+        (tie(0x3f80_8001), tie(0x3f81_0000)),
+    ];
+    for with in arithmetics(Precision::Half) {
+        for (value, expected) in table {
+            let (left, mut found) = ([value], [f32::NAN]);
+            let (left, right) = (Matrix::new(&left, 1, 1), Matrix::new(&[1.0], 1, 1));
+            let finish = Finish::default();
+            multiply(with, left, right, finish, &mut found, &mut Scratch::default());
+            assert_eq!(found, [expected], "{value:e} with {with:?}");
+        }
     }
 }

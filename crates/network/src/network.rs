@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrowhop_types::ModelId;
+use arrowhop_types::{ModelId, Precision};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
@@ -23,6 +23,8 @@ pub struct Network {
     arrays: Vec<Param<Tensor<1>>>,
     #[module(skip)]
     graph: Arc<Graph>,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// One input of a batch.
@@ -107,7 +109,15 @@ impl Network {
             Param::from_data(TensorData::new(data, shape), device)
                 .set_require_grad(weight.trainable)
         });
-        Ok(Self { arrays: arrays.collect(), graph: spec.graph() })
+        let precision = Precision::default();
+        Ok(Self { arrays: arrays.collect(), graph: spec.graph(), precision })
+    }
+
+    /// The same network, whose products are computed so exactly where our own kernels compute them: dense
+    /// layers and convolutions on the CPU. All else is single precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The weights in Keras's order and layout.
@@ -228,6 +238,7 @@ impl Network {
         for (number, call) in graph.calls.iter().enumerate() {
             let specs = &graph.layers[call.layer].weights;
             let weights = Weights::new(&self.arrays, first_weights[call.layer], specs);
+            let weights = weights.with_precision(self.precision);
             let inputs = call.inputs.iter().map(|&value| values.take(value)).collect();
             for value in compute::call(number, call, inputs, &weights, mode) {
                 values.push(value);

@@ -1,7 +1,7 @@
 //! Every combination, in a fixed order.
 
 use arrowhop_types::optimizer::ParameterValue;
-use arrowhop_types::{Loss, ModelConfig, Optimizer, Problems};
+use arrowhop_types::{Loss, ModelConfig, Optimizer, Precision, Problems};
 
 use crate::{
     CONFIGS_MAX, Searcher, Seen,
@@ -10,7 +10,7 @@ use crate::{
 
 /// Every combination of a space, each once. Architectures change slowest, then optimizers, their
 /// parameters (an earlier one in Keras's list of arguments changes slower), losses, rows per
-/// batch, and passes fastest; values come in the order given.
+/// batch, passes, and precisions fastest; values come in the order given.
 #[derive(Debug, Clone)]
 pub struct Grid {
     configs: std::vec::IntoIter<ModelConfig>,
@@ -60,9 +60,9 @@ fn combinations(space: &Space) -> Vec<ModelConfig> {
     let mut configs = Vec::new();
     for architecture in &space.architectures {
         for (optimizer, loss) in &compiles {
-            for &(batch_rows, passes) in &fits {
+            for &(batch_rows, passes, precision) in &fits {
                 let config = ModelConfig::new(architecture, optimizer.clone(), *loss, batch_rows);
-                configs.push(ModelConfig { passes, ..config });
+                configs.push(ModelConfig { passes, precision, ..config });
             }
         }
     }
@@ -89,9 +89,14 @@ fn compiles(space: &CompileSpace) -> Vec<(Optimizer, Loss)> {
         .collect()
 }
 
-fn fits(space: &FitSpace) -> Vec<(u32, u32)> {
-    let with = |&batch_rows: &u32| space.passes.iter().map(move |&passes| (batch_rows, passes));
-    space.batch_rows.iter().flat_map(with).collect()
+fn fits(space: &FitSpace) -> Vec<(u32, u32, Precision)> {
+    let mut fits = Vec::new();
+    for &batch_rows in &space.batch_rows {
+        for &passes in &space.passes {
+            fits.extend(space.precisions.iter().map(|&precision| (batch_rows, passes, precision)));
+        }
+    }
+    fits
 }
 
 #[cfg(test)]

@@ -17,7 +17,11 @@
 //! let space = Space {
 //!     architectures: vec!["cnn".to_owned()],
 //!     compiles: vec![CompileSpace { optimizer, losses: vec![Loss::CATEGORICAL_CROSSENTROPY] }],
-//!     fits: vec![FitSpace { batch_rows: vec![32, 64], passes: vec![1] }],
+//!     fits: vec![FitSpace {
+//!         batch_rows: vec![32, 64],
+//!         passes: vec![1],
+//!         precisions: vec![Precision::F32],
+//!     }],
 //! };
 //! let mut grid = Grid::new(&space)?;
 //! let first = grid.ask().expect("a grid is not empty");

@@ -60,7 +60,8 @@ impl Random {
         let (optimizer, loss) = (compile.optimizer.with(&values), *pick(&compile.losses, draws));
         let fit = pick(&space.fits, draws);
         let config = ModelConfig::new(architecture, optimizer, loss, *pick(&fit.batch_rows, draws));
-        ModelConfig { passes: *pick(&fit.passes, draws), ..config }
+        let (passes, precision) = (*pick(&fit.passes, draws), *pick(&fit.precisions, draws));
+        ModelConfig { passes, precision, ..config }
     }
 }
 

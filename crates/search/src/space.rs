@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrowhop_types::optimizer::{Domain, Parameter, ParameterValue};
-use arrowhop_types::{Loss, Optimizer, Problems};
+use arrowhop_types::{Loss, Optimizer, Precision, Problems};
 
 use crate::CONFIGS_MAX;
 
@@ -37,6 +37,8 @@ pub struct FitSpace {
     pub batch_rows: Vec<u32>,
     /// Passes over the shard in one visit, 1 to 1,000.
     pub passes: Vec<u32>,
+    /// Precisions of products.
+    pub precisions: Vec<Precision>,
 }
 
 /// An optimizer, and the values that some of its parameters may have instead.
@@ -85,6 +87,7 @@ impl Space {
             check_count(compile.losses.len(), "search.loss", &mut problems);
         }
         for fit in &self.fits {
+            check_count(fit.precisions.len(), "search.precision", &mut problems);
             for (field, values, max) in [
                 ("batch_size", &fit.batch_rows, BATCH_ROWS_MAX),
                 ("passes", &fit.passes, PASSES_MAX),
@@ -134,7 +137,8 @@ impl CompileSpace {
 
 impl FitSpace {
     fn size(&self) -> u128 {
-        (self.batch_rows.len() as u128).saturating_mul(self.passes.len() as u128)
+        let lengths = [self.batch_rows.len(), self.passes.len(), self.precisions.len()];
+        lengths.into_iter().map(|length| length as u128).fold(1, u128::saturating_mul)
     }
 }
 
@@ -255,7 +259,7 @@ pub(crate) mod tests {
 
     /// These batch sizes, in five passes.
     pub(crate) fn fits(batch_rows: Vec<u32>) -> Vec<FitSpace> {
-        vec![FitSpace { batch_rows, passes: vec![5] }]
+        vec![FitSpace { batch_rows, passes: vec![5], precisions: vec![Precision::F32] }]
     }
 
     /// The grid of MADlib's model selection on CIFAR-10.
@@ -285,9 +289,13 @@ pub(crate) mod tests {
         let space = Space {
             architectures: vec![],
             compiles: vec![compile.clone(), compile],
-            fits: vec![FitSpace { batch_rows: vec![0, 32, 1_000_001], passes: vec![1_001] }],
+            fits: vec![FitSpace {
+                batch_rows: vec![0, 32, 1_000_001],
+                passes: vec![1_001],
+                precisions: vec![],
+            }],
         };
-        let fields = ["networks", "loss", "batch_size", "batch_size", "passes"];
+        let fields = ["networks", "loss", "precision", "batch_size", "batch_size", "passes"];
         assert_eq!(places(&space), fields.map(|field| format!("search.{field}")));
         assert_eq!(places(&Space { compiles: vec![], ..cifar10() }), ["search.optimizer"]);
     }

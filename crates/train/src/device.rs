@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use arrowhop_types::Precision;
 use thiserror::Error;
 
 /// Where to train, as somebody says it: `best`, `cpu`, `gpu` or `gpu:1`.
@@ -74,7 +75,7 @@ impl Device {
             inner: burn::tensor::Device::flex(),
             name: "cpu".into(),
             kind: DeviceKind::Cpu,
-            model: arrowhop_network::isa().into(),
+            model: arrowhop_network::isa(Precision::Bf16).into(),
             memory: None,
         }
     }
@@ -136,6 +137,18 @@ impl Device {
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// What products may be computed in here.
+    #[must_use]
+    pub fn precisions(&self) -> &'static [Precision] {
+        if self.is_cpu() { &Precision::ALL } else { &[Precision::F32] }
+    }
+
+    /// What computes products so exactly here; with the same, bits are the same.
+    #[must_use]
+    pub fn computes(&self, precision: Precision) -> &str {
+        if self.is_cpu() { arrowhop_network::isa(precision) } else { &self.model }
     }
 
     /// Bytes of memory of its own, where that is known.

@@ -79,6 +79,7 @@ impl Inference {
         state.use_averages(task);
         let penalty = task.network.penalty(&state.weights);
         let network = Network::from_weights(&task.network, state.weights, device)?;
+        let network = network.with_precision(task.config.precision);
         Ok(Self { network, penalty })
     }
 }

@@ -4,7 +4,7 @@
 use arrowhop_network::{
     DeviceStep, Input, Network, NetworkError, NetworkSpec, Regularizer, Step, is_cpu,
 };
-use arrowhop_types::{Optimizer, Score};
+use arrowhop_types::{ModelConfig, Optimizer, Score};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 
@@ -47,14 +47,14 @@ impl Learner {
         if task.reset_optimizer_each_visit {
             state.step = 0;
         }
-        let (optimizer, objective) = (task.config.optimizer.clone(), task.objective.clone());
-        Self::new(&task.network, optimizer, objective, state, device)
+        let objective = task.objective.clone();
+        Self::new(&task.network, &task.config, objective, state, device)
     }
 
     /// Goes on from this state of a network.
     pub(crate) fn new(
         network: &NetworkSpec,
-        optimizer: Optimizer,
+        config: &ModelConfig,
         objective: Objective,
         mut state: State,
         device: &Device,
@@ -74,8 +74,10 @@ impl Learner {
         let specs = network.weights().into_iter();
         let arrays =
             specs.map(|spec| ArraySpec { shape: spec.shape, regularizer: spec.regularizer });
+        let optimizer = config.optimizer.clone();
         let (arrays, learns) = (arrays.collect(), network.trainable_parameters() > 0);
-        let network = Some(Network::from_weights(network, weights, &device)?);
+        let network = Network::from_weights(network, weights, &device)?;
+        let network = Some(network.with_precision(config.precision));
         Ok(Self { optimizer, objective, network, state, slots, arrays, learns, device })
     }
 

@@ -4,7 +4,7 @@
 use arrowhop_network::{Memory, Network, NetworkError, NetworkSpec};
 use arrowhop_types::stream::Stream;
 use arrowhop_types::{
-    Loss, Metric, ModelConfig, ModelId, OutputConfig, Problems, Score, ShardId, Target,
+    Loss, Metric, ModelConfig, ModelId, OutputConfig, Precision, Problems, Score, ShardId, Target,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -22,6 +22,7 @@ pub struct Stepper {
     objective: Objective,
     learner: Learner,
     masks: ChaCha8Rng,
+    precision: Precision,
     device: burn::tensor::Device,
 }
 
@@ -57,13 +58,13 @@ impl Stepper {
         }
         problems.or(())?;
         let state = State::fresh(&network, &config.optimizer, weights);
-        let (optimizer, held_to) = (config.optimizer.clone(), objective.clone());
-        let learner = Learner::new(&network, optimizer, held_to, state, device.inner())
+        let learner = Learner::new(&network, config, objective.clone(), state, device.inner())
             .map_err(|error| Problems::one("weights", error.to_string()))?;
         let mut masks = ChaCha8Rng::seed_from_u64(0);
         let visit = Stream::Dropout { model: ModelId(1), epoch: 0, shard: ShardId(0) };
         masks.set_stream(visit.id());
-        Ok(Self { network, objective, learner, masks, device: device.inner().clone() })
+        let (precision, device) = (config.precision, device.inner().clone());
+        Ok(Self { network, objective, learner, masks, precision, device })
     }
 
     /// Makes a step on a batch: row-major, one array for each of the network's inputs and outputs.
@@ -114,6 +115,7 @@ impl Stepper {
     fn inference(&self) -> Network {
         Network::from_weights(&self.network, self.weights(), &self.device)
             .expect("a network's own weights fit it")
+            .with_precision(self.precision)
     }
 
     fn targets(&self, targets: &[Vec<f32>], rows: usize) -> Result<Vec<Targets>, Problems> {

@@ -9,8 +9,8 @@ use arrowhop_train::{
 };
 use arrowhop_types::optimizer::Semantics;
 use arrowhop_types::{
-    Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Score, ShardId, Target,
-    TargetColumn,
+    Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Precision, Score, ShardId,
+    Target, TargetColumn,
 };
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
@@ -54,7 +54,9 @@ impl Case {
             })
             .collect();
         let optimizer = Optimizer::named(optimizer, Semantics::Current).expect("its name is known");
+        let precision = if name.ends_with("bf16") { Precision::Bf16 } else { Precision::F32 };
         let config = ModelConfig::new(name, optimizer, Loss::CATEGORICAL_CROSSENTROPY, batch);
+        let config = ModelConfig { precision, ..config };
         let names = (0..classes.max(2)).map(|class| class.to_string()).collect();
         let target = TargetColumn::only(Target::Classes(names));
         let task = Task::new(network, config, &inputs, &[target], 1, ModelId(1), false);
@@ -160,6 +162,8 @@ fn cases() -> Vec<Case> {
         Case::new("M1", &m1, None, "adam", 64),
         Case::new("M1", &m1, None, "sgd", 16),
         Case::new("M2", &m2, None, "rmsprop", 64),
+        Case::new("MLP in bf16", &mlp(), None, "adam", 256),
+        Case::new("M1 in bf16", &m1, None, "adam", 64),
         Case::new("M2", &m2, None, "adam", 16),
         Case::new("LSTM", &lstm, Some(1000), "adam", 32),
         Case::new("GRU", &gru, Some(1000), "adam", 32),

@@ -9,6 +9,7 @@ mod live;
 mod loss;
 mod metric;
 pub mod optimizer;
+mod precision;
 mod record;
 mod score;
 mod spec;
@@ -25,6 +26,7 @@ pub use live::{LiveModel, LiveRun};
 pub use loss::{Crossentropy, Loss};
 pub use metric::{Average, Curve, Metric};
 pub use optimizer::Optimizer;
+pub use precision::Precision;
 pub use record::{
     EpochRecord, ModelRecord, ModelStatus, RunRecord, RunStatus, VisitKind, VisitRecord,
     VisitTiming,

@@ -1,6 +1,6 @@
 //! What is asked for: a run and the model configurations in it.
 
-use crate::{DataSet, Loss, Metric, ModelId, Optimizer, Part, RunId, ShardId};
+use crate::{DataSet, Loss, Metric, ModelId, Optimizer, Part, Precision, RunId, ShardId};
 
 /// A network's definition, as the user brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct ModelConfig {
     pub batch_rows: u32,
     /// Passes over the shard in one visit.
     pub passes: u32,
+    /// Of the network's products, in training, evaluation and prediction.
+    pub precision: Precision,
 }
 
 /// The name of the mean loss among those of metrics.
@@ -161,7 +163,7 @@ impl OutputConfig {
 }
 
 impl ModelConfig {
-    /// One loss for every output, no metrics, all classes alike, one pass.
+    /// One loss for every output, no metrics, all classes alike, one pass, single precision.
     #[must_use]
     pub fn new(architecture: &str, optimizer: Optimizer, loss: Loss, batch_rows: u32) -> Self {
         Self {
@@ -171,6 +173,7 @@ impl ModelConfig {
             class_weights: Vec::new(),
             batch_rows,
             passes: 1,
+            precision: Precision::F32,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A text that names no loss or metric, or names its parameters wrong; says what would be right.
+/// A text that names no loss, metric or precision, or names its parameters wrong; says what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidTerm(pub(crate) String);

@@ -1,8 +1,8 @@
 //! A run's specification, there and back.
 
 use arrowhop_types::{
-    Architecture, CheckpointPolicy, Direction, ModelConfig, Objective, OutputConfig, RunId,
-    RunSpec, ShardId, TrainMetrics, VisitOrder,
+    Architecture, CheckpointPolicy, Direction, ModelConfig, Objective, OutputConfig, Precision,
+    RunId, RunSpec, ShardId, TrainMetrics, VisitOrder,
 };
 
 use crate::WireError;
@@ -155,6 +155,7 @@ impl From<ModelConfig> for proto::ModelConfig {
             class_weights: config.class_weights,
             batch_rows: config.batch_rows,
             passes: config.passes,
+            precision: config.precision.name().to_owned(),
         }
     }
 }
@@ -170,6 +171,10 @@ impl TryFrom<proto::ModelConfig> for ModelConfig {
             class_weights: config.class_weights,
             batch_rows: config.batch_rows,
             passes: config.passes,
+            precision: match config.precision.as_str() {
+                "" => Precision::F32,
+                name => term(name, "config.precision")?,
+            },
         })
     }
 }

@@ -246,6 +246,7 @@ fn config_json(config: &ModelConfig) -> Value {
         "class_weights": config.class_weights,
         "batch_size": config.batch_rows,
         "passes": config.passes,
+        "precision": config.precision.name(),
     })
 }
 
@@ -276,7 +277,7 @@ fn optimizer_json(optimizer: &Optimizer) -> Value {
 fn leaderboard_csv(record: &RunRecord) -> String {
     let columns = columns(record);
     let mut text = String::from(
-        "model,architecture,optimizer,learning_rate,loss,batch_size,passes,status,epochs",
+        "model,architecture,optimizer,learning_rate,loss,batch_size,passes,precision,status,epochs",
     );
     for column in &columns {
         text.push(',');
@@ -296,6 +297,7 @@ fn leaderboard_csv(record: &RunRecord) -> String {
             csv_field(&losses(config)),
             config.batch_rows.to_string(),
             config.passes.to_string(),
+            config.precision.to_string(),
             model.status.name().to_owned(),
             model.epochs.len().to_string(),
         ];

@@ -30,6 +30,7 @@ use crate::actors::shards::Shards;
 use crate::actors::trainer::{Trainer, Work};
 use crate::control::Control;
 pub use crate::error::SegmentError;
+use crate::opened::SlotOffer;
 use crate::peers::Peers;
 use crate::place::Place;
 pub use crate::rows::{inputs, rows};
@@ -119,7 +120,11 @@ async fn start_actors(
     actors: &Actors,
 ) -> Started {
     let peers = Peers::new(tokio::runtime::Handle::current(), settings.model_memory);
-    let (slots, model_memory) = (settings.slots, settings.model_memory);
+    let slots = settings.slots;
+    let offer = SlotOffer {
+        memory: settings.model_memory / u64::from(slots.max(1)),
+        precisions: settings.device.precisions(),
+    };
     let budget = ByteBudget::new(settings.cache_memory);
     let place = Arc::new(Place::new(settings.device.clone(), settings.device_memory));
     actors
@@ -130,7 +135,7 @@ async fn start_actors(
                 SyncArbiter::start(1, move || Trainer::new(Arc::clone(&place))).recipient()
             };
             let finder = shards.clone().recipient();
-            let host = Host::new(slots, Box::new(new_trainer), finder, peers, model_memory).start();
+            let host = Host::new(slots, Box::new(new_trainer), finder, peers, offer).start();
             Started {
                 cache: Cache {
                     budget,

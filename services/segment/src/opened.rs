@@ -11,7 +11,7 @@ use arrowhop_flight::{CachedShard, ShardTicket};
 use arrowhop_network::NetworkSpec;
 use arrowhop_runtime::ask;
 use arrowhop_train::{Footprint, Task};
-use arrowhop_types::{ModelId, Part, Problems, RunSpec, ShardId, TrainMetrics};
+use arrowhop_types::{ModelId, Part, Precision, Problems, RunSpec, ShardId, TrainMetrics};
 
 use crate::actors::shards::FindShard;
 use crate::rows::ShardData;
@@ -29,12 +29,21 @@ pub(crate) struct OpenedRun {
     pub(crate) abort: AbortFlag,
 }
 
-/// Opens a run whose `shards` must be here and whose models may take `slot_memory` bytes each.
+/// What a slot here offers a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlotOffer {
+    /// Bytes that it may take.
+    pub(crate) memory: u64,
+    /// What its products may be computed in.
+    pub(crate) precisions: &'static [Precision],
+}
+
+/// Opens a run whose `shards` must be here, and whose models must be content with a slot.
 pub(crate) async fn open(
     spec: RunSpec,
     shards: Vec<ShardId>,
     finder: Recipient<FindShard>,
-    slot_memory: u64,
+    offer: SlotOffer,
 ) -> Result<OpenedRun, Problems> {
     let mut problems = Problems::new();
     let mut found = BTreeMap::new();
@@ -46,7 +55,7 @@ pub(crate) async fn open(
             Err(missing) => problems.extend("", &missing),
         }
     }
-    let tasks = tasks(&spec, slot_memory, &mut problems);
+    let tasks = tasks(&spec, offer, &mut problems);
     problems.or(OpenedRun {
         tasks,
         shards: found,
@@ -88,7 +97,7 @@ async fn find(
 /// Every model's task, checked: its network, its parameters, its memory.
 fn tasks(
     spec: &RunSpec,
-    slot_memory: u64,
+    offer: SlotOffer,
     problems: &mut Problems,
 ) -> BTreeMap<ModelId, Arc<Task>> {
     let mut networks = BTreeMap::new();
@@ -111,11 +120,20 @@ fn tasks(
         match task {
             Ok(task) => {
                 let footprint = Footprint::of(&task);
-                if footprint.bytes() > slot_memory {
+                if footprint.bytes() > offer.memory {
                     let text = format!(
-                        "needs {} bytes, but a slot here has {slot_memory}; use smaller batches, \
-                         a smaller network, fewer slots or more --model-memory",
-                        footprint.bytes()
+                        "needs {} bytes, but a slot here has {}; use smaller batches, a smaller network, \
+                         fewer slots or more --model-memory",
+                        footprint.bytes(),
+                        offer.memory
+                    );
+                    problems.push(format!("model {model}"), text);
+                }
+                if !offer.precisions.contains(&config.precision) {
+                    let text = format!(
+                        "precision {} is the CPU's, and this segment has a GPU, which computes in f32; \
+                         leave it out, or choose --device cpu",
+                        config.precision
                     );
                     problems.push(format!("model {model}"), text);
                 }

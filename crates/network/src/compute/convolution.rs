@@ -31,7 +31,8 @@ pub(crate) fn convolve(
         let shape = [window.output().as_slice(), &[outputs]].concat();
         let convolution = arrowhop_kernels::Convolution { axes, inputs, outputs };
         let relu = activation == Activation::Relu;
-        let rows = kernel_ops::convolve(x.rows(), weights.flat(0), bias, convolution, relu);
+        let (kernel, precision) = (weights.flat(0), weights.precision());
+        let rows = kernel_ops::convolve(x.rows(), kernel, bias, convolution, relu, precision);
         let made = Value::of_rows(rows, shape);
         return if relu { made } else { activation.forward(made) };
     }

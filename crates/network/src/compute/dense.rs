@@ -24,7 +24,7 @@ pub(crate) fn dense(x: Value, activation: Activation, weights: &Weights<'_>) -> 
     let vectors: usize = shape.iter().product();
     let shape = [shape, &[outputs]].concat();
     let rows = x.rows().reshape([batch * vectors, inputs]);
-    let rows = kernel_ops::dense(rows, weights.flat(0), bias, relu);
+    let rows = kernel_ops::dense(rows, weights.flat(0), bias, relu, weights.precision());
     finish(Value::of_rows(rows.reshape([batch, vectors * outputs]), shape))
 }
 

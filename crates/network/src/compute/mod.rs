@@ -18,6 +18,7 @@ mod sequence;
 mod shape;
 mod volume;
 
+use arrowhop_types::Precision;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
@@ -45,12 +46,25 @@ pub(crate) struct Weights<'a> {
     /// The first one's place among all the network's.
     first: usize,
     specs: &'a [Weight],
+    /// Of the products with them.
+    precision: Precision,
 }
 
 impl<'a> Weights<'a> {
     /// Of the layer whose weights begin at `first`.
     pub(crate) fn new(arrays: &'a [Param<Tensor<1>>], first: usize, specs: &'a [Weight]) -> Self {
-        Self { arrays: &arrays[first..first + specs.len()], first, specs }
+        let arrays = &arrays[first..first + specs.len()];
+        Self { arrays, first, specs, precision: Precision::default() }
+    }
+
+    /// The same weights, for products that are computed so exactly.
+    pub(crate) fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Of the products with them.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The i-th array in its shape.
@@ -91,7 +105,8 @@ impl<'a> Weights<'a> {
 
     /// The arrays from the i-th on: of a layer within a layer.
     pub(crate) fn from(&self, i: usize) -> Self {
-        Self { arrays: &self.arrays[i..], first: self.first + i, specs: &self.specs[i..] }
+        let (arrays, specs) = (&self.arrays[i..], &self.specs[i..]);
+        Self { arrays, first: self.first + i, specs, precision: self.precision }
     }
 }
 

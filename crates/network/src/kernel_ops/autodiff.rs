@@ -1,6 +1,7 @@
 //! The operations with gradients: what is kept of each for its backward pass, and that.
 
 use arrowhop_kernels::{Convolution, Pooling};
+use arrowhop_types::Precision;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -15,7 +16,7 @@ use super::KernelOps;
 struct Convolve;
 
 /// Images, kernel, and what was done with them.
-type ConvolveState<B> = (FloatTensor<B>, FloatTensor<B>, Convolution, Finished<B>);
+type ConvolveState<B> = (FloatTensor<B>, FloatTensor<B>, Convolution, Precision, Finished<B>);
 
 /// The result, where nothing was left below 0 in it.
 type Finished<B> = Option<FloatTensor<B>>;
@@ -37,39 +38,41 @@ impl<B: KernelOps> Backward<B, 3> for Convolve {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [images, kernel, bias] = ops.parents;
-        let (x, k, convolution, finished) = ops.state;
+        let (x, k, convolution, precision, finished) = ops.state;
         let of_result = before_relu::<B>(grads.consume::<B>(&ops.node), finished);
         if let Some(node) = bias {
             let gradient = B::bias_gradient(of_result.clone(), convolution.outputs);
             grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = kernel {
-            let gradient = B::convolve_kernel_gradient(of_result.clone(), x, convolution);
+            let of_result = of_result.clone();
+            let gradient = B::convolve_kernel_gradient(of_result, x, convolution, precision);
             grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = images {
-            let gradient = B::convolve_images_gradient(of_result, k, convolution);
+            let gradient = B::convolve_images_gradient(of_result, k, convolution, precision);
             grads.register::<B>(node.id, gradient);
         }
     }
 }
 
 impl<B: KernelOps> Backward<B, 3> for Dense {
-    type State = (FloatTensor<B>, FloatTensor<B>, Finished<B>);
+    type State = (FloatTensor<B>, FloatTensor<B>, Precision, Finished<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x, kernel, bias] = ops.parents;
-        let (rows, k, finished) = ops.state;
+        let (rows, k, precision, finished) = ops.state;
         let of_result = before_relu::<B>(grads.consume::<B>(&ops.node), finished);
         if let Some(node) = bias {
             let channels = of_result.shape()[1];
             grads.register::<B>(node.id, B::bias_gradient(of_result.clone(), channels));
         }
         if let Some(node) = kernel {
-            grads.register::<B>(node.id, B::dense_kernel_gradient(of_result.clone(), rows));
+            let gradient = B::dense_kernel_gradient(of_result.clone(), rows, precision);
+            grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = x {
-            grads.register::<B>(node.id, B::dense_x_gradient(of_result, k));
+            grads.register::<B>(node.id, B::dense_x_gradient(of_result, k, precision));
         }
     }
 }
@@ -141,17 +144,18 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         bias: FloatTensor<Self>,
         convolution: Convolution,
         relu: bool,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (images, of_images) = images.into_parts();
         let (kernel, of_kernel) = kernel.into_parts();
         let (x, k) = (images.clone(), kernel.clone());
         let (bias, of_bias) = bias.into_parts();
         let prepared = Convolve.prepare::<C>([of_images, of_kernel, of_bias]);
-        let result = B::convolve(images, kernel, bias, convolution, relu);
+        let result = B::convolve(images, kernel, bias, convolution, relu, precision);
         match prepared.compute_bound().stateful() {
             OpsKind::Tracked(tracked) => {
                 let finished = relu.then(|| result.clone());
-                tracked.finish((x, k, convolution, finished), result)
+                tracked.finish((x, k, convolution, precision, finished), result)
             }
             OpsKind::UnTracked(untracked) => untracked.finish(result),
         }
@@ -161,6 +165,7 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: Convolution,
+        _: Precision,
     ) -> FloatTensor<Self> {
         unimplemented_gradient()
     }
@@ -169,6 +174,7 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: Convolution,
+        _: Precision,
     ) -> FloatTensor<Self> {
         unimplemented_gradient()
     }
@@ -178,27 +184,36 @@ impl<B: KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         relu: bool,
+        precision: Precision,
     ) -> FloatTensor<Self> {
         let (x, of_x) = x.into_parts();
         let (kernel, of_kernel) = kernel.into_parts();
         let (rows, k) = (x.clone(), kernel.clone());
         let (bias, of_bias) = bias.into_parts();
         let prepared = Dense.prepare::<C>([of_x, of_kernel, of_bias]);
-        let result = B::dense(x, kernel, bias, relu);
+        let result = B::dense(x, kernel, bias, relu, precision);
         match prepared.compute_bound().stateful() {
             OpsKind::Tracked(tracked) => {
                 let finished = relu.then(|| result.clone());
-                tracked.finish((rows, k, finished), result)
+                tracked.finish((rows, k, precision, finished), result)
             }
             OpsKind::UnTracked(untracked) => untracked.finish(result),
         }
     }
 
-    fn dense_x_gradient(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn dense_x_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Precision,
+    ) -> FloatTensor<Self> {
         unimplemented_gradient()
     }
 
-    fn dense_kernel_gradient(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn dense_kernel_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Precision,
+    ) -> FloatTensor<Self> {
         unimplemented_gradient()
     }
 

@@ -7,11 +7,12 @@ use arrowhop_kernels::{
     input_gradient, keep_positive, kernel_gradient, moments, multiply, multiply_transposed,
     normalize, normalize_gradient, pool_max, pool_max_gradient, slide, sum_rows,
 };
+use arrowhop_types::Precision;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{BackendTypes, Flex, TensorMetadata};
 use burn::tensor::TensorData;
 
-use super::KernelOps;
+use super::{KernelOps, arithmetic};
 
 /// Rows up to which the gradient of a dense layer's input is computed turned around: then its kernel
 /// is read as it lies. Beyond, packing it is little beside the product.
@@ -31,6 +32,7 @@ impl KernelOps for Flex {
         bias: FlexTensor,
         convolution: Convolution,
         relu: bool,
+        precision: Precision,
     ) -> FlexTensor {
         let [images, kernel, bias] = [images, kernel, bias].map(contiguous);
         let batch = images.shape()[0];
@@ -39,7 +41,7 @@ impl KernelOps for Flex {
         filled([batch, elements], |result, scratch| {
             let finish = Finish { bias: Some(floats(&bias)), relu };
             let (images, kernel) = (floats(&images), floats(&kernel));
-            slide(Isa::current(), &convolution, images, kernel, finish, result, scratch);
+            slide(arithmetic(precision), &convolution, images, kernel, finish, result, scratch);
         })
     }
 
@@ -47,6 +49,7 @@ impl KernelOps for Flex {
         of_result: FlexTensor,
         kernel: FlexTensor,
         convolution: Convolution,
+        precision: Precision,
     ) -> FlexTensor {
         let [of_result, kernel] = [of_result, kernel].map(contiguous);
         let batch = of_result.shape()[0];
@@ -54,7 +57,14 @@ impl KernelOps for Flex {
         let elements = height.input * width.input * convolution.inputs;
         filled([batch, elements], |gradient, scratch| {
             let (of_result, kernel) = (floats(&of_result), floats(&kernel));
-            input_gradient(Isa::current(), &convolution, of_result, kernel, gradient, scratch);
+            input_gradient(
+                arithmetic(precision),
+                &convolution,
+                of_result,
+                kernel,
+                gradient,
+                scratch,
+            );
         })
     }
 
@@ -62,17 +72,31 @@ impl KernelOps for Flex {
         of_result: FlexTensor,
         images: FlexTensor,
         convolution: Convolution,
+        precision: Precision,
     ) -> FlexTensor {
         let [of_result, images] = [of_result, images].map(contiguous);
         let [height, width] = convolution.axes;
         let elements = height.size * width.size * convolution.inputs * convolution.outputs;
         filled([elements], |gradient, scratch| {
             let (of_result, images) = (floats(&of_result), floats(&images));
-            kernel_gradient(Isa::current(), &convolution, images, of_result, gradient, scratch);
+            kernel_gradient(
+                arithmetic(precision),
+                &convolution,
+                images,
+                of_result,
+                gradient,
+                scratch,
+            );
         })
     }
 
-    fn dense(x: FlexTensor, kernel: FlexTensor, bias: FlexTensor, relu: bool) -> FlexTensor {
+    fn dense(
+        x: FlexTensor,
+        kernel: FlexTensor,
+        bias: FlexTensor,
+        relu: bool,
+        precision: Precision,
+    ) -> FlexTensor {
         let [x, kernel, bias] = [x, kernel, bias].map(contiguous);
         let [rows, inputs] = x.shape().dims();
         let outputs = kernel.shape()[0] / inputs;
@@ -80,11 +104,15 @@ impl KernelOps for Flex {
             let left = Matrix::new(floats(&x), rows, inputs);
             let right = Matrix::new(floats(&kernel), inputs, outputs);
             let finish = Finish { bias: Some(floats(&bias)), relu };
-            multiply(Isa::current(), left, right, finish, result, scratch);
+            multiply(arithmetic(precision), left, right, finish, result, scratch);
         })
     }
 
-    fn dense_x_gradient(of_result: FlexTensor, kernel: FlexTensor) -> FlexTensor {
+    fn dense_x_gradient(
+        of_result: FlexTensor,
+        kernel: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
         let [of_result, kernel] = [of_result, kernel].map(contiguous);
         let [rows, outputs] = of_result.shape().dims();
         let inputs = kernel.shape()[0] / outputs;
@@ -92,21 +120,25 @@ impl KernelOps for Flex {
             let left = Matrix::new(floats(&of_result), rows, outputs);
             let right = Matrix::new(floats(&kernel), inputs, outputs).transposed();
             if rows <= FEW_ROWS {
-                multiply_transposed(Isa::current(), left, right, gradient, scratch);
+                multiply_transposed(arithmetic(precision), left, right, gradient, scratch);
             } else {
-                multiply(Isa::current(), left, right, Finish::default(), gradient, scratch);
+                multiply(arithmetic(precision), left, right, Finish::default(), gradient, scratch);
             }
         })
     }
 
-    fn dense_kernel_gradient(of_result: FlexTensor, x: FlexTensor) -> FlexTensor {
+    fn dense_kernel_gradient(
+        of_result: FlexTensor,
+        x: FlexTensor,
+        precision: Precision,
+    ) -> FlexTensor {
         let [of_result, x] = [of_result, x].map(contiguous);
         let [rows, outputs] = of_result.shape().dims();
         let [_, inputs] = x.shape().dims();
         filled([inputs * outputs], |gradient, scratch| {
             let left = Matrix::new(floats(&x), rows, inputs).transposed();
             let right = Matrix::new(floats(&of_result), rows, outputs);
-            multiply(Isa::current(), left, right, Finish::default(), gradient, scratch);
+            multiply(arithmetic(precision), left, right, Finish::default(), gradient, scratch);
         })
     }
 

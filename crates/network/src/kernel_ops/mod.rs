@@ -10,16 +10,27 @@ mod autodiff;
 mod flex;
 mod tensors;
 
-use arrowhop_kernels::{Convolution, Isa, Pooling};
+use arrowhop_kernels::{Arithmetic, Convolution, Isa, Pooling};
+use arrowhop_types::Precision;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 
-/// The name of the instructions that kernels use in this process. Between them bits differ.
+/// The name of the instructions that compute so exactly in this process. Between them bits differ.
 #[must_use]
-pub fn isa() -> &'static str {
-    Isa::current().name()
+pub fn isa(precision: Precision) -> &'static str {
+    let Arithmetic { isa, precision } = arithmetic(precision);
+    isa.of(precision).name()
+}
+
+/// How products are computed in this process.
+fn arithmetic(precision: Precision) -> Arithmetic {
+    let precision = match precision {
+        Precision::F32 => arrowhop_kernels::Precision::Single,
+        Precision::Bf16 => arrowhop_kernels::Precision::Half,
+    };
+    Arithmetic { isa: Isa::current(), precision }
 }
 
 /// Makes the kernels use the instructions of this name from here on: before anything is computed.
@@ -30,7 +41,9 @@ pub fn choose_isa(name: &str) -> Result<(), String> {
     let found = Isa::ALL.into_iter().find(|isa| isa.name() == name);
     match found {
         Some(isa) if isa.choose() => Ok(()),
-        Some(_) if isa() != Isa::best().name() => Err(format!("{} is in use already", isa())),
+        Some(_) if Isa::current() != Isa::best() => {
+            Err(format!("{} is in use already", Isa::current().name()))
+        }
         _ => {
             let here = Isa::ALL.into_iter().filter(|isa| isa.is_here()).map(Isa::name);
             let here: Vec<_> = here.collect();
@@ -46,6 +59,7 @@ pub(crate) fn convolve(
     bias: Option<Tensor<1>>,
     convolution: Convolution,
     relu: bool,
+    precision: Precision,
 ) -> Tensor<2> {
     let device = images.device();
     if !is_cpu(&device) {
@@ -57,6 +71,7 @@ pub(crate) fn convolve(
         bias_of(bias, convolution.outputs, &device).into_dispatch(),
         convolution,
         relu,
+        precision,
     ))
 }
 
@@ -66,6 +81,7 @@ pub(crate) fn dense(
     kernel: Tensor<1>,
     bias: Option<Tensor<1>>,
     relu: bool,
+    precision: Precision,
 ) -> Tensor<2> {
     let (device, inputs) = (x.device(), x.dims()[1]);
     let outputs = kernel.dims()[0] / inputs;
@@ -77,6 +93,7 @@ pub(crate) fn dense(
         kernel.into_dispatch(),
         bias_of(bias, outputs, &device).into_dispatch(),
         relu,
+        precision,
     ))
 }
 
@@ -152,6 +169,7 @@ pub(crate) trait KernelOps: Backend {
         bias: FloatTensor<Self>,
         convolution: Convolution,
         relu: bool,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// By the images.
@@ -159,6 +177,7 @@ pub(crate) trait KernelOps: Backend {
         of_result: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
         convolution: Convolution,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// By the kernel.
@@ -166,6 +185,7 @@ pub(crate) trait KernelOps: Backend {
         of_result: FloatTensor<Self>,
         images: FloatTensor<Self>,
         convolution: Convolution,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// x · kernel + bias; with `relu` nothing below 0.
@@ -174,18 +194,21 @@ pub(crate) trait KernelOps: Backend {
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         relu: bool,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// By x.
     fn dense_x_gradient(
         of_result: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// By the kernel.
     fn dense_kernel_gradient(
         of_result: FloatTensor<Self>,
         x: FloatTensor<Self>,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// The sums of the kernel's rows at these places, plus the bias; with `relu` nothing below 0.

@@ -83,7 +83,7 @@ pub(super) async fn replay(options: Replay) -> anyhow::Result<Exit> {
         outcome.expected,
         outcome.found,
         visit.computed_by,
-        arrowhop_network::isa(),
+        arrowhop_network::isa(task.config().precision),
     )
 }
 

@@ -95,6 +95,22 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// Some of `choices`: one, or a list of them.
+    pub(super) fn choices<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<Vec<T>> {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let one = |value: &Value| {
+            let text = value.as_str()?;
+            choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
+        };
+        self.take(key, &format!("one of {}, or a list of these", names.join(", ")), |value| {
+            one(value).map(|choice| vec![choice]).or_else(|| list(value, one))
+        })
+    }
+
     /// A key's value, whatever it is.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);

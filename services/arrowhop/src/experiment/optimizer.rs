@@ -92,6 +92,7 @@ mod tests {
     use super::*;
     use arrowhop_search::{CompileSpace, FitSpace, Grid, Searcher, Space};
     use arrowhop_types::Loss;
+    use arrowhop_types::Precision;
 
     /// The grid of one `[[search.optimizer]]`, or its problems.
     fn grid(text: &str) -> Result<Vec<String>, String> {
@@ -105,7 +106,11 @@ mod tests {
         let space = Space {
             architectures: vec!["a".into()],
             compiles: vec![compile],
-            fits: vec![FitSpace { batch_rows: vec![1], passes: vec![1] }],
+            fits: vec![FitSpace {
+                batch_rows: vec![1],
+                passes: vec![1],
+                precisions: vec![Precision::F32],
+            }],
         };
         let mut grid = Grid::new(&space).map_err(|problems| problems.to_string())?;
         Ok(grid.ask_all().iter().map(|config| config.optimizer.to_string()).collect())

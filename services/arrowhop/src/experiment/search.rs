@@ -1,7 +1,7 @@
 //! The `[search]` section.
 
 use arrowhop_search::{CompileSpace, FitSpace, Space};
-use arrowhop_types::{Loss, Problems};
+use arrowhop_types::{Loss, Precision, Problems};
 use toml::Table;
 
 use super::fields::Fields;
@@ -31,6 +31,7 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
     }
     let batch_rows = fields.counts("batch_size");
     let passes = fields.counts("passes");
+    let precisions = fields.choices("precision", &Precision::ALL.map(|of| (of.name(), of)));
     let losses = terms(&mut fields, "loss");
     let metrics = terms(&mut fields, "metrics");
     let class_weight = class_weight(&mut fields);
@@ -57,6 +58,7 @@ pub(super) fn read(table: Option<Table>, problems: &mut Problems) -> Option<Sear
         fits: vec![FitSpace {
             batch_rows: batch_rows.unwrap_or_else(|| vec![32]),
             passes: passes.unwrap_or_else(|| vec![1]),
+            precisions: precisions.unwrap_or_else(|| vec![Precision::F32]),
         }],
     };
     let count = |count: u64| u32::try_from(count).expect("at most 10,000");

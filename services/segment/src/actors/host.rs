@@ -23,7 +23,7 @@ use crate::actors::model::{
 use crate::actors::shards::FindShard;
 use crate::actors::trainer::{Work, Worked};
 use crate::error::SegmentError;
-use crate::opened::{OpenedRun, open};
+use crate::opened::{OpenedRun, SlotOffer, open};
 use crate::peers::Peers;
 
 /// A fetch may take this long; a state of 10 GB at 50 MB/s.
@@ -37,7 +37,7 @@ pub(crate) struct Host {
     shards: Recipient<FindShard>,
     peers: Peers,
     /// Bytes that one slot's model may take.
-    slot_memory: u64,
+    offer: SlotOffer,
     runs: BTreeMap<RunId, OpenedRun>,
     models: BTreeMap<(RunId, ModelId), Addr<Model>>,
     fetched: BTreeMap<(RunId, VisitId), Obtained>,
@@ -92,7 +92,7 @@ impl Host {
         new_trainer: Box<dyn Fn() -> Recipient<Work>>,
         shards: Recipient<FindShard>,
         peers: Peers,
-        model_memory: u64,
+        offer: SlotOffer,
     ) -> Self {
         let slot = |_| Slot { trainer: new_trainer(), busy: None };
         Self {
@@ -100,7 +100,7 @@ impl Host {
             new_trainer,
             shards,
             peers,
-            slot_memory: model_memory / u64::from(slots.max(1)),
+            offer,
             runs: BTreeMap::new(),
             models: BTreeMap::new(),
             fetched: BTreeMap::new(),
@@ -147,7 +147,7 @@ impl Host {
 
     fn open_run(&mut self, command: Command, ctx: &mut Context<Self>) {
         let Command::OpenRun { run, spec, shards } = command else { return };
-        let opening = open(*spec, shards, self.shards.clone(), self.slot_memory);
+        let opening = open(*spec, shards, self.shards.clone(), self.offer);
         ctx.spawn(opening.into_actor(self).map(move |result, host, _| {
             let problem = match result {
                 Ok(opened) => {
@@ -431,7 +431,8 @@ mod tests {
                 actix::SyncArbiter::start(1, move || Trainer::new(Arc::clone(&place))).recipient()
             };
             let shards = Shards::default().start().recipient();
-            let mut host = Host::new(1, Box::new(new_trainer), shards, peers, 1 << 20);
+            let offer = SlotOffer { memory: 1 << 20, precisions: &[] };
+            let mut host = Host::new(1, Box::new(new_trainer), shards, peers, offer);
             host.slots[0].busy = Some((RunId(1), VisitId(7)));
             let host = host.start();
             let (sender, mut facts) = mpsc::channel(8);

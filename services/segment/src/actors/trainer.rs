@@ -112,7 +112,7 @@ fn train(work: &Work, place: &Place) -> Result<Done, VisitOutcome> {
         version: work.order.version.next(),
         digest: state.digest,
         state_bytes: state.bytes.len() as u64,
-        computed_by: place.device().model().to_owned(),
+        computed_by: place.device().computes(work.task.config().precision).to_owned(),
         timing: VisitTiming {
             train: trained.timing.train,
             state: trained.timing.state + made,
@@ -142,7 +142,7 @@ fn score(work: &Work, place: &Place) -> Result<VisitReport, VisitOutcome> {
         version: work.order.version,
         digest: state.digest,
         state_bytes: state.bytes.len() as u64,
-        computed_by: place.device().model().to_owned(),
+        computed_by: place.device().computes(work.task.config().precision).to_owned(),
         timing: VisitTiming {
             evaluate: began_at.elapsed(),
             cpu: thread_cpu_time().saturating_sub(cpu_before),

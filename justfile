@@ -18,15 +18,23 @@ test:
 
 # On a GPU; Mesa's in software (mesa-vulkan-drivers) will do.
 test-gpu:
-    cargo test --package arrowhop-tests --features wgpu --test gpu
+    cargo test --workspace --test gpu
+
+# The kernels' tests on an emulated CPU with AVX-512, its bfloat16 and AMX; needs a Python with bochscpu-python
+# and numpy. CASES bounds those of each property: an emulator is slow.
+test-isa CASES="5":
+    PROPTEST_CASES={{CASES}} \
+    RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="${ARROWHOP_PYTHON:-python3} $PWD/tests/python/emulate_cpu.py" \
+    cargo test --package arrowhop-kernels --test naive --target x86_64-unknown-linux-gnu -- --test-threads 1
 
 # What hopping costs: whole runs beside bare training, in CPU seconds.
 bench-hop *ARGS:
-    cargo run --release --package arrowhop-tests --bin bench-hop -- {{ARGS}}
+    cargo run --release --package arrowhop-tests --no-default-features --bin bench-hop -- {{ARGS}}
 
 # Training beside PyTorch; needs a Python with it (ARROWHOP_TORCH_PYTHON).
 bench-train *ARGS:
-    cargo run --release --package arrowhop-tests --bin bench-train -- {{ARGS}}
+    cargo run --release --package arrowhop-tests --no-default-features --bin bench-train -- {{ARGS}}
 
 # Eight models on one GPU beside PyTorch's.
 bench-gpu *ARGS:

@@ -136,3 +136,29 @@ fn the_data_may_lie_elsewhere_but_must_be_the_same() {
     );
     assert!(other.stdout.contains("0 visits same"), "nothing is trained: {}", other.stdout);
 }
+
+#[test]
+fn models_in_bf16_learn_and_come_out_the_same() {
+    let program = Program::new(BINARY);
+    let experiment = shapes(150, 2, 2, 15, "");
+    let text = fs::read_to_string(experiment.file()).expect("it was written");
+    let text =
+        text.replace("batch_size = [16]", "batch_size = [16]\nprecision = [\"f32\", \"bf16\"]");
+    let experiment = Experiment::new(&text);
+    let run = program.json(&["fit", &experiment.argument(), "--output", "json"]);
+    let mut models = run["models"].as_array().expect("models").clone();
+    models.sort_by_key(|model| model["model"].as_u64());
+    assert_eq!(models.len(), 12, "{run}");
+    for model in [1, 2, 11, 12] {
+        assert_same(&program, model, 8);
+    }
+    // A grid's precisions change fastest.
+    for pair in models.chunks(2) {
+        let of = |i: usize| &pair[i]["config"]["precision"];
+        assert_eq!((of(0), of(1)), (&"f32".into(), &"bf16".into()));
+        let loss = |i: usize| pair[i]["validation_loss"].as_f64().expect("a loss");
+        let [exact, rounded] = [0, 1].map(loss);
+        assert_ne!(exact, rounded, "operands were rounded");
+        assert!((exact - rounded).abs() < 0.1 * exact, "{exact} in f32, {rounded} in bf16");
+    }
+}

@@ -73,6 +73,21 @@ fn dependencies_point_down() {
     assert_none(&violations);
 }
 
+/// The profile for tests is the dependencies'; ours are its exceptions.
+#[test]
+fn every_package_of_ours_compiles_fast_for_tests() {
+    let manifest = File::read(&workspace().join("Cargo.toml"));
+    let mut violations = Vec::new();
+    for Part { name, .. } in parts() {
+        let package = if name == "arrowhop" { name } else { format!("arrowhop-{name}") };
+        let profile = format!("[profile.dev.package.{package}]");
+        if !manifest.text.lines().any(|line| line == profile) {
+            violations.push(format!("{}: lacks {profile}: add opt-level = 1", manifest.path));
+        }
+    }
+    assert_none(&violations);
+}
+
 #[test]
 fn every_dependency_is_used() {
     let files = files(".rs");

@@ -2,8 +2,8 @@
 
     torch_steps.py NETWORK BATCH THREADS SETTING
 
-SETTING is `plain`, `channels_last`, or for the network of hashed features `bags`; `cuda` and
-`cuda_tf32` put as many models as THREADS on a GPU, which take turns. Commands come by
+SETTING is `plain`, `channels_last`, or for the network of hashed features `bags`, each also with
+`_bf16` for autocast; `cuda` and `cuda_tf32` put as many models as THREADS on a GPU, which take turns. Commands come by
 standard input, one a line: the number of steps to make. Each is answered by one JSON line with the
 wall and the CPU seconds that they took. Forward pass, backward pass and a step of SGD with momentum.
 """
@@ -156,6 +156,7 @@ def cpu_seconds():
 def main():
     network, batch, threads, setting = sys.argv[1:]
     torch.manual_seed(1)
+    is_half, setting = setting.endswith("_bf16"), setting.removesuffix("_bf16")
     on_gpu = setting.startswith("cuda")
     if on_gpu:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting == "cuda_tf32"
@@ -172,12 +173,15 @@ def main():
                 x = x.to(memory_format=torch.channels_last)
         trained.append((model, x, classes, torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)))
     loss_of = nn.CrossEntropyLoss()
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=is_half)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), cpu_seconds()
         for _ in range(int(line)):
             for model, x, classes, optimizer in trained:
                 optimizer.zero_grad()
-                loss_of(model(x), classes).backward()
+                with autocast:
+                    loss = loss_of(model(x), classes)
+                loss.backward()
                 optimizer.step()
         if on_gpu:
             torch.cuda.synchronize()

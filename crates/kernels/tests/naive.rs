@@ -194,8 +194,6 @@ fn axis() -> impl Strategy<Value = Axis> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn products_are_sums_of_products(rows in 1_usize..40, depth in 1_usize..60, columns in 1_usize..70) {
         check_product(rows, depth, columns);

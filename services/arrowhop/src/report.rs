@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use arrowhop_catalog::RunSummary;
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
-    Direction, EpochRecord, LOSS, ModelConfig, ModelRecord, ModelStatus, Part, RunRecord,
-    RunStatus, Target, TargetColumn,
+    Direction, EpochRecord, LOSS, ModelConfig, ModelRecord, ModelStatus, Part, Precision,
+    RunRecord, RunStatus, Target, TargetColumn,
 };
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
@@ -77,7 +77,7 @@ fn leaderboard_text(record: &RunRecord) -> String {
         };
         let mut row = vec![
             model.model.to_string(),
-            model.config.architecture.clone(),
+            network_text(&model.config),
             model.config.optimizer.to_string(),
             model.config.batch_rows.to_string(),
             format!("{}/{}", model.epochs.len(), spec.epochs),
@@ -114,6 +114,14 @@ fn leaderboard_text(record: &RunRecord) -> String {
         spec.data.rows(Part::Train),
         spec.data.shards.len(),
     )
+}
+
+/// The network, and the precision where it is not the usual one.
+fn network_text(config: &ModelConfig) -> String {
+    match config.precision {
+        Precision::F32 => config.architecture.clone(),
+        precision => format!("{} in {precision}", config.architecture),
+    }
 }
 
 fn status_text(status: &ModelStatus) -> String {

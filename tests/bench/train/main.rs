@@ -22,7 +22,7 @@ use anyhow::Context;
 use arrowhop_train::{
     Device, DeviceChoice, Rows, Task, Visit, initial_state, thread_cpu_time, train_visit,
 };
-use arrowhop_types::{Score, ShardId};
+use arrowhop_types::{Precision, Score, ShardId};
 use clap::Parser;
 use serde_json::json;
 
@@ -44,6 +44,9 @@ struct Options {
     /// Cores; on a GPU, models
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<u32>,
+    /// Precisions: f32, bf16 (PyTorch: autocast)
+    #[arg(long, value_delimiter = ',', default_value = "f32")]
+    precisions: Vec<Precision>,
     /// Rounds of each side
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -80,10 +83,11 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let device = Device::find(options.device)?.swap_remove(0);
     eprintln!(
-        "{:<9} {:>5} {:>5}  {:>9} {:>9} {:>6}  {:>9} {:>9} {:>6}  PyTorch's setting",
+        "{:<9} {:>5} {:>5} {:>5}  {:>9} {:>9} {:>6}  {:>9} {:>9} {:>6}  PyTorch's setting",
         "network",
         "batch",
         "at once",
+        "in",
         "ours/s",
         "torch/s",
         "ratio",
@@ -91,49 +95,68 @@ fn main() -> anyhow::Result<()> {
         "torch/cpu",
         "ratio"
     );
-    for name in &options.networks {
-        for &batch in &options.batches {
-            for &threads in &options.threads {
-                let (ours, torch, setting) = case(&options, &device, name, batch, threads)
-                    .with_context(|| format!("{name}, batch {batch}, {threads} at once"))?;
-                let (by_wall, by_cpu) = (ours.wall / torch.wall, ours.cpu / torch.cpu);
-                eprintln!(
-                    "{name:<9} {batch:>5} {threads:>5}  {:>9.0} {:>9.0} {by_wall:>6.2}  {:>9.0} \
-                     {:>9.0} {by_cpu:>6.2}  {setting}",
-                    ours.wall, torch.wall, ours.cpu, torch.cpu
-                );
-                println!(
-                    "{}",
-                    json!({
-                        "network": name, "batch": batch, "at_once": threads, "precision": "f32",
-                        "device": device.name(), "model": device.model(),
-                        "ours": { "samples_per_second": ours.wall, "per_cpu_second": ours.cpu,
-                            "gpu_busy": ours.busy },
-                        "torch": { "samples_per_second": torch.wall, "per_cpu_second": torch.cpu,
-                            "setting": setting },
-                        "ratio": { "wall": by_wall, "cpu": by_cpu },
-                    })
-                );
-            }
-        }
+    for case in cases(&options) {
+        let Case { network, batch, threads, precision } = case;
+        let (ours, torch, setting) = measure(&options, &device, case).with_context(|| {
+            format!("{network}, batch {batch}, {threads} at once, in {precision}")
+        })?;
+        let (by_wall, by_cpu) = (ours.wall / torch.wall, ours.cpu / torch.cpu);
+        eprintln!(
+            "{network:<9} {batch:>5} {threads:>5} {precision:>5}  {:>9.0} {:>9.0} {by_wall:>6.2}  \
+             {:>9.0} {:>9.0} {by_cpu:>6.2}  {setting}",
+            ours.wall, torch.wall, ours.cpu, torch.cpu
+        );
+        println!(
+            "{}",
+            json!({
+                "network": network, "batch": batch, "at_once": threads,
+                "precision": precision.name(),
+                "device": device.name(), "computed_by": device.computes(precision),
+                "ours": { "samples_per_second": ours.wall, "per_cpu_second": ours.cpu,
+                    "gpu_busy": ours.busy },
+                "torch": { "samples_per_second": torch.wall, "per_cpu_second": torch.cpu,
+                    "setting": setting },
+                "ratio": { "wall": by_wall, "cpu": by_cpu },
+            })
+        );
     }
     Ok(())
 }
 
-/// Both sides' speeds, round by round, and PyTorch's setting.
-fn case(
-    options: &Options,
-    device: &Device,
-    name: &str,
+/// What is compared at a time.
+#[derive(Debug, Clone, Copy)]
+struct Case<'a> {
+    network: &'a str,
     batch: u32,
     threads: u32,
+    precision: Precision,
+}
+
+fn cases(options: &Options) -> Vec<Case<'_>> {
+    let mut cases = Vec::new();
+    for network in &options.networks {
+        for &batch in &options.batches {
+            for &threads in &options.threads {
+                let case = |&precision| Case { network, batch, threads, precision };
+                cases.extend(options.precisions.iter().map(case));
+            }
+        }
+    }
+    cases
+}
+
+/// Both sides' speeds, round by round, and PyTorch's setting.
+fn measure(
+    options: &Options,
+    device: &Device,
+    case: Case<'_>,
 ) -> anyhow::Result<(Speed, Speed, &'static str)> {
-    let mut workload = Workload::named(name, batch)?;
-    let mut peer = Torch::fastest(&options.python, device, name, batch, threads, ROUND)?;
+    let mut workload = Workload::named(case.network, case.batch, case.precision)?;
+    let mut peer = Torch::fastest(&options.python, device, case, ROUND)?;
     workload.fit(ROUND, device)?;
     let (mut ours, mut torch) = (Speed::default(), Speed::default());
     for _ in 0..options.rounds {
-        ours = ours.best(round(&workload, threads, device)?);
+        ours = ours.best(round(&workload, case.threads, device)?);
         torch = torch.best(peer.round()?);
     }
     Ok((ours, torch, peer.setting()))

@@ -8,7 +8,8 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_train::{Device, InputChunks, Resident, Rows, TargetChunks, Task};
 use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{
-    Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Target, TargetColumn,
+    Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Precision, Target,
+    TargetColumn,
 };
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// A network by name, with a batch or two of rows.
-    pub(crate) fn named(name: &str, batch: u32) -> anyhow::Result<Self> {
+    pub(crate) fn named(name: &str, batch: u32, precision: Precision) -> anyhow::Result<Self> {
         let images = vec![32, 32, 3];
         let (keras_json, shape, classes) = match name {
             "mlp" => (sequential(vec![784], dense_layers(&[1000, 500, 10])), vec![784], 10),
@@ -51,6 +52,7 @@ impl Workload {
         let sgd = Sgd { momentum: 0.9, nesterov: false };
         let optimizer = Optimizer::new(Method::Sgd(sgd), Semantics::Current).at_rate(0.001);
         let config = ModelConfig::new(name, optimizer, Loss::CATEGORICAL_CROSSENTROPY, batch);
+        let config = ModelConfig { precision, ..config };
         let target = Target::Classes((0..classes).map(|class: i32| class.to_string()).collect());
         let target = TargetColumn::only(target);
         let network = NetworkSpec::parse(&keras_json)?;

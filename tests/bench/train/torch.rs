@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arrowhop_train::Device;
+use arrowhop_types::Precision;
 use serde::Deserialize;
 
-use crate::Speed;
+use crate::{Case, Speed};
 
 /// A network in training under PyTorch.
 pub(crate) struct Torch {
@@ -35,25 +36,26 @@ impl Torch {
     pub(crate) fn fastest(
         python: &Path,
         device: &Device,
-        network: &str,
-        batch: u32,
-        threads: u32,
+        case: Case<'_>,
         round: Duration,
     ) -> anyhow::Result<Self> {
-        let settings: &[&'static str] = match network {
+        let settings: &[&'static str] = match (case.network, case.precision) {
             _ if !device.is_cpu() => &["cuda", "cuda_tf32"],
-            "mlp" => &["plain"],
-            "w6" => &["plain", "bags"],
-            _ => &["plain", "channels_last"],
+            ("mlp", Precision::F32) => &["plain"],
+            ("w6", Precision::F32) => &["plain", "bags"],
+            (_, Precision::F32) => &["plain", "channels_last"],
+            ("mlp", Precision::Bf16) => &["plain_bf16"],
+            ("w6", Precision::Bf16) => &["plain_bf16", "bags_bf16"],
+            (_, Precision::Bf16) => &["plain_bf16", "channels_last_bf16"],
         };
         let mut best: Option<(f64, Self)> = None;
         for setting in settings {
-            let mut torch = Self::start(python, network, batch, threads, setting)?;
+            let mut torch = Self::start(python, case, setting)?;
             // The first steps prepare what later ones use.
             torch.steps = 2;
             torch.round()?;
             let speed = torch.round()?.wall;
-            let rows = f64::from(batch * torch.models);
+            let rows = f64::from(case.batch * torch.models);
             torch.steps = steps(speed / rows * round.as_secs_f64());
             if best.as_ref().is_none_or(|(fastest, _)| speed > *fastest) {
                 best = Some((speed, torch));
@@ -62,13 +64,8 @@ impl Torch {
         best.map(|(_, torch)| torch).context("a network has a setting")
     }
 
-    fn start(
-        python: &Path,
-        network: &str,
-        batch: u32,
-        threads: u32,
-        setting: &'static str,
-    ) -> anyhow::Result<Self> {
+    fn start(python: &Path, case: Case<'_>, setting: &'static str) -> anyhow::Result<Self> {
+        let Case { network, batch, threads, .. } = case;
         let script = arrowhop_tests::workspace().join("tests/python/torch_steps.py");
         let mut child = Command::new(python)
             .arg(script)

@@ -1,5 +1,5 @@
-//! CPU kernels on plain slices: matrix products and convolutions, forward and both gradients, in single
-//! precision, channels last. The one place for `unsafe`; knows no tensors, no threads and no Burn.
+//! CPU kernels on plain slices: matrix products and convolutions, forward and both gradients, channels last, in single
+//! precision or with operands rounded to bfloat16. The one place for `unsafe`; knows no tensors, no threads and no Burn.
 //!
 //! ```text
 //! product, convolution: what is multiplied with what, block by block
@@ -7,6 +7,7 @@
 //!         │ rows of one operand where they lie, columns of the other packed into panels
 //!         ▼
 //! tile: a block of the result in registers  ── lanes: vectors of AVX-512, AVX2 or plain Rust
+//! half: the same of halves, in pairs of lanes or by the matrix unit
 //! ```
 //!
 //! Both kinds of work are one thing: a block of R rows and two vectors of columns is kept in registers
@@ -22,6 +23,8 @@
 //! sums as they are defined, forward and in the gradient of the images, and 40 to 55 in that of the kernel;
 //! places of a transformed tile must not lie a multiple of 4096 bytes apart. `examples/speed.rs` measures
 //! it.
+//!
+//! What this CPU does not have is tested on an emulated one (`just test-isa`).
 //!
 //! One thread; the same numbers on the same [`Isa`]. Between them bits differ: AVX-512 and AVX2 fuse
 //! each multiplication with its addition, plain Rust does not.

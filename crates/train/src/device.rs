@@ -258,7 +258,7 @@ mod gpus {
     /// Those with memory of their own.
     pub(super) fn discrete() -> Vec<Device> {
         let is_there = |node: &&str| std::path::Path::new(node).exists();
-        if cfg!(target_os = "linux") && !NODES.iter().any(|node| is_there(&node)) {
+        if cfg!(target_os = "linux") && !NODES.iter().any(is_there) {
             return Vec::new();
         }
         let kind = DeviceKind::Discrete;

@@ -6,7 +6,7 @@
 //! use std::collections::BTreeMap;
 //! use arrowhop_search::{Axis, CompileSpace, FitSpace, Grid, OptimizerSpace, Searcher, Space};
 //! use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
-//! use arrowhop_types::Loss;
+//! use arrowhop_types::{Loss, Precision};
 //!
 //! let rates = Axis::Values(vec![ParameterValue::Number(1e-3), ParameterValue::Number(1e-4)]);
 //! let optimizer = OptimizerSpace {

@@ -439,6 +439,8 @@ def identify(leaf, subleaf):
 
 
 if __name__ == "__main__":
+    # Infinities and what is no number are multiplied like any other.
+    numpy.seterr(invalid="ignore", over="ignore")
     program = Program(sys.argv[1], sys.argv[2:])
     code = program.run()
     print(f"{program.unit.multiplied:,} products by the matrix unit", file=sys.stderr, flush=True)

@@ -10,7 +10,6 @@
 //! windows, each with the cells of the kernel that reach it.
 
 use crate::frame::{Axis, Frame, Reach, merge};
-use crate::half;
 use crate::isa::{Arithmetic, Job, Precision};
 use crate::lanes::Lanes;
 use crate::pack::{Matrix, Scratch, pack_bias, room};
@@ -120,15 +119,8 @@ pub fn slide(
         finish,
     };
     let kernel = Kernel::Rows(Matrix::new(kernel, convolution.depth(), convolution.outputs));
-    run(arithmetic, Slide { windows: &windows, images, kernel, result, scratch });
+    arithmetic.run(Slide { windows: &windows, images, kernel, result, scratch });
     scratch.offsets = offsets;
-}
-
-fn run(arithmetic: Arithmetic, job: Slide<'_>) {
-    match arithmetic.precision {
-        Precision::Single => arithmetic.isa.run(job),
-        Precision::Half => half::run(arithmetic.isa, job),
-    }
 }
 
 /// Its transformation would cost halves more than they have.
@@ -205,7 +197,7 @@ pub fn input_gradient(
             };
             let kernel = Kernel::Turned { kernel, taps: &taps, inputs, outputs };
             let (images, result, scratch) = (of_result, &mut *gradient, &mut *scratch);
-            run(arithmetic, Slide { windows: &windows, images, kernel, result, scratch });
+            arithmetic.run(Slide { windows: &windows, images, kernel, result, scratch });
         }
     }
     scratch.offsets = offsets;
@@ -229,11 +221,7 @@ pub fn kernel_gradient(
         return winograd::kernel_gradient(isa, of, images, of_result, gradient, scratch);
     }
     gradient.fill(0.0);
-    let job = SumPixels { convolution, batch, images, of_result, gradient, scratch };
-    match arithmetic.precision {
-        Precision::Single => arithmetic.isa.run(job),
-        Precision::Half => half::run(arithmetic.isa, job),
-    }
+    arithmetic.run(SumPixels { convolution, batch, images, of_result, gradient, scratch });
 }
 
 /// Whether windows of one cell stand on every pixel: a plain product over the channels.

@@ -7,6 +7,7 @@ static CURRENT: OnceLock<Isa> = OnceLock::new();
 
 #[cfg(target_arch = "x86_64")]
 use crate::half::amx;
+use crate::half::{self, HalfJob};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
 use crate::lanes::{Lanes, Portable};
@@ -43,6 +44,19 @@ pub struct Arithmetic {
     pub isa: Isa,
     /// Of operands so exact.
     pub precision: Precision,
+}
+
+impl Arithmetic {
+    /// Does a job so.
+    ///
+    /// # Panics
+    /// When this CPU does not have the instructions.
+    pub(crate) fn run<J: Job + HalfJob>(self, job: J) {
+        match self.precision {
+            Precision::Single => self.isa.run(job),
+            Precision::Half => half::run(self.isa, job),
+        }
+    }
 }
 
 impl Isa {

@@ -1,5 +1,6 @@
-//! CPU kernels on plain slices: matrix products and convolutions, forward and both gradients, channels last, in single
-//! precision or with operands rounded to bfloat16. The one place for `unsafe`; knows no tensors, no threads and no Burn.
+//! CPU kernels on plain slices: matrix products and convolutions, forward and both gradients, channels
+//! last, in single precision or with operands rounded to bfloat16. The one place for `unsafe`; knows no
+//! tensors, no threads and no Burn.
 //!
 //! ```text
 //! product, convolution: what is multiplied with what, block by block

@@ -6,8 +6,7 @@
 //! lies where it lies by rows; by columns, each step of a tile would be in another page, so it is packed
 //! once.
 
-use crate::half;
-use crate::isa::{Arithmetic, Job, Precision};
+use crate::isa::{Arithmetic, Job};
 use crate::lanes::Lanes;
 use crate::pack::{Matrix, Scratch, pack_bias, room};
 use crate::tile::{Last, Runs, Target, panel, tile};
@@ -41,11 +40,7 @@ pub fn multiply(
     if let Some(bias) = finish.bias {
         assert_eq!(bias.len(), right.columns, "one bias for each column");
     }
-    let job = Multiply { left, right, finish, result, scratch };
-    match arithmetic.precision {
-        Precision::Single => arithmetic.isa.run(job),
-        Precision::Half => half::run(arithmetic.isa, job),
-    }
+    arithmetic.run(Multiply { left, right, finish, result, scratch });
 }
 
 /// `result` (rows, columns) = left · right for a left operand of few rows and a large right one that

@@ -122,11 +122,7 @@ impl Tiles for Amx {
         // SAFETY: the unit is here; the caller promises that the operands are.
         unsafe {
             self.configure(rows.count);
-            if rows.count > ROWS {
-                sum_four(rows, runs, right, &mut sums);
-            } else {
-                sum_two(rows, runs, right, &mut sums);
-            }
+            sum(rows, runs, right, &mut sums);
         }
         // SAFETY: the target has its columns in each row.
         unsafe { finish(&sums, rows.count, target, last) }
@@ -140,89 +136,65 @@ struct Sums([[f32; PANEL_MAX]; 2 * ROWS]);
 /// Bytes between rows of the right operand and of the block.
 const PANEL_BYTES: usize = PANEL_MAX * 4;
 
+/// Of up to 16 rows in the upper half of the block, and of those beyond in its lower half.
+///
 /// # Safety
-/// The unit is configured for more than 16 rows; as [`Tiles::tile`] otherwise.
+/// The unit is configured for so many rows; as [`Tiles::tile`] otherwise.
 #[inline(always)]
-unsafe fn sum_four(rows: Rows, runs: Runs<'_>, mut right: *const u32, sums: &mut Sums) {
+unsafe fn sum(rows: Rows, runs: Runs<'_>, mut right: *const u32, sums: &mut Sums) {
+    let is_tall = rows.count > ROWS;
     // SAFETY: as the caller promises; each of these loads 16 rows of 64 bytes, or fewer at the end.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            options(nomem, nostack)
-        );
+        asm!("tilezero tmm0", "tilezero tmm1", options(nomem, nostack));
+        if is_tall {
+            asm!("tilezero tmm2", "tilezero tmm3", options(nomem, nostack));
+        }
         for &offset in runs.offsets {
-            let mut above = rows.first.add(offset);
+            let mut left = rows.first.add(offset);
             for _ in 0..runs.units {
                 asm!(
-                    "tileloadd tmm4, [{above} + {stride}*1]",
+                    "tileloadd tmm4, [{left} + {stride}*1]",
                     "tileloadd tmm6, [{right} + {panel}*1]",
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{right} + {panel}*1 + 64]",
                     "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{below} + {stride}*1]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    above = in(reg) above,
-                    below = in(reg) above.wrapping_add(ROWS * rows.stride),
+                    left = in(reg) left,
                     stride = in(reg) 2 * rows.stride,
                     right = in(reg) right,
                     panel = in(reg) PANEL_BYTES,
                     options(nostack, readonly),
                 );
-                above = above.wrapping_add(runs.step);
+                if is_tall {
+                    asm!(
+                        "tileloadd tmm5, [{left} + {stride}*1]",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        left = in(reg) left.wrapping_add(ROWS * rows.stride),
+                        stride = in(reg) 2 * rows.stride,
+                        options(nostack, readonly),
+                    );
+                }
+                left = left.wrapping_add(runs.step);
                 right = right.add(ROWS * PANEL_MAX);
             }
         }
         let to = sums.0.as_mut_ptr().cast::<f32>();
         asm!(
-            "tilestored [{above} + {panel}*1], tmm0",
-            "tilestored [{above} + {panel}*1 + 64], tmm1",
-            "tilestored [{below} + {panel}*1], tmm2",
-            "tilestored [{below} + {panel}*1 + 64], tmm3",
-            above = in(reg) to,
-            below = in(reg) to.add(ROWS * PANEL_MAX),
-            panel = in(reg) PANEL_BYTES,
-            options(nostack),
-        );
-    }
-}
-
-/// # Safety
-/// The unit is configured for at most 16 rows; as [`Tiles::tile`] otherwise.
-#[inline(always)]
-unsafe fn sum_two(rows: Rows, runs: Runs<'_>, mut right: *const u32, sums: &mut Sums) {
-    // SAFETY: as in `sum_four`.
-    unsafe {
-        asm!("tilezero tmm0", "tilezero tmm1", options(nomem, nostack));
-        for &offset in runs.offsets {
-            let mut above = rows.first.add(offset);
-            for _ in 0..runs.units {
-                asm!(
-                    "tileloadd tmm4, [{above} + {stride}*1]",
-                    "tileloadd tmm6, [{right} + {panel}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tileloadd tmm7, [{right} + {panel}*1 + 64]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    above = in(reg) above,
-                    stride = in(reg) 2 * rows.stride,
-                    right = in(reg) right,
-                    panel = in(reg) PANEL_BYTES,
-                    options(nostack, readonly),
-                );
-                above = above.wrapping_add(runs.step);
-                right = right.add(ROWS * PANEL_MAX);
-            }
-        }
-        asm!(
             "tilestored [{to} + {panel}*1], tmm0",
             "tilestored [{to} + {panel}*1 + 64], tmm1",
-            to = in(reg) sums.0.as_mut_ptr(),
+            to = in(reg) to,
             panel = in(reg) PANEL_BYTES,
             options(nostack),
         );
+        if is_tall {
+            asm!(
+                "tilestored [{to} + {panel}*1], tmm2",
+                "tilestored [{to} + {panel}*1 + 64], tmm3",
+                to = in(reg) to.add(ROWS * PANEL_MAX),
+                panel = in(reg) PANEL_BYTES,
+                options(nostack),
+            );
+        }
     }
 }
 

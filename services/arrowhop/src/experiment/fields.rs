@@ -89,10 +89,7 @@ impl<'a> Fields<'a> {
         choices: &[(&str, T)],
     ) -> Option<T> {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        self.take(key, &format!("one of {}", names.join(", ")), |value| {
-            let text = value.as_str()?;
-            choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
-        })
+        self.take(key, &format!("one of {}", names.join(", ")), |value| chosen(value, choices))
     }
 
     /// Some of `choices`: one, or a list of them.
@@ -102,10 +99,7 @@ impl<'a> Fields<'a> {
         choices: &[(&str, T)],
     ) -> Option<Vec<T>> {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        let one = |value: &Value| {
-            let text = value.as_str()?;
-            choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
-        };
+        let one = |value: &Value| chosen(value, choices);
         self.take(key, &format!("one of {}, or a list of these", names.join(", ")), |value| {
             one(value).map(|choice| vec![choice]).or_else(|| list(value, one))
         })
@@ -147,6 +141,12 @@ impl<'a> Fields<'a> {
     fn place(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
+}
+
+/// The choice that a text names.
+fn chosen<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
+    let text = value.as_str()?;
+    choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
 }
 
 /// A number, whole or not.

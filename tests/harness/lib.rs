@@ -3,6 +3,7 @@
 
 mod cluster;
 mod experiment;
+mod postgres;
 mod program;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use arrowhop_types::{ModelId, RunRecord};
 
 pub use cluster::Cluster;
 pub use experiment::{Experiment, shapes};
+pub use postgres::Postgres;
 pub use program::{Finished, Program, python};
 
 /// Waits until `predicate` gives something; panics with `what` after `limit`.

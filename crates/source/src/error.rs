@@ -33,6 +33,28 @@ pub enum SourceError {
         /// What they need.
         bytes: u64,
     },
+    /// A file could not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// PostgreSQL did not do what it was asked.
+    #[error("{doing}")]
+    Postgres {
+        /// What it was asked, and where.
+        doing: String,
+        /// Why.
+        source: tokio_postgres::Error,
+    },
+    /// A thread could not be started.
+    #[error("start a thread")]
+    Thread {
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file or folder could not be written.
     #[error("write {}", path.display())]
     Write {
@@ -57,9 +79,20 @@ impl Classify for SourceError {
             Self::Input(_) | Self::Preparation { .. } => ErrorClass::Invalid,
             Self::PreparationVersion { .. } => ErrorClass::Conflict,
             Self::Memory { .. } => ErrorClass::Overloaded,
-            Self::Write { .. } => ErrorClass::Unavailable,
+            Self::Postgres { source, .. } => of_postgres(source),
+            Self::Read { .. } | Self::Write { .. } | Self::Thread { .. } => ErrorClass::Unavailable,
             Self::WriteParquet { .. } => ErrorClass::Bug,
         }
+    }
+}
+
+/// A server that answers says what is wrong with the request, or that it is short of something
+/// (classes 53, 55 and 57 of SQLSTATE); one that does not is not there.
+fn of_postgres(error: &tokio_postgres::Error) -> ErrorClass {
+    match error.code().map(|code| &code.code()[..2]) {
+        Some("53" | "55") => ErrorClass::Overloaded,
+        Some("08" | "57") | None => ErrorClass::Unavailable,
+        Some(_) => ErrorClass::Invalid,
     }
 }
 

@@ -22,6 +22,7 @@ mod export;
 mod numbers;
 mod parallel;
 mod pictures;
+pub mod postgres;
 mod preparation;
 mod prepare;
 mod prepare_new;

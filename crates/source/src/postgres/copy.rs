@@ -1,0 +1,139 @@
+//! Reading by query: one snapshot, cut into parts that several connections stream at a time, each
+//! straight into Arrow's buffers.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::RecordBatch;
+
+use super::batches::{CopyStream, Form};
+use super::relation::Relation;
+use super::server::{Server, Session, literal, quoted};
+use crate::error::SourceError;
+use crate::parallel;
+
+/// Each connection has about this many parts to read, so that all end at about the same time.
+const PARTS_EACH: u32 = 8;
+/// A part has at least this many pages: 8 MiB.
+const PART_PAGES_MIN: u32 = 1_024;
+
+/// A query's columns and what it reads from, without `SELECT`.
+fn select(form: &Form, from: &str) -> String {
+    let columns: Vec<String> = form.wanted.iter().map(|wanted| wanted.expression()).collect();
+    format!("SELECT {} FROM {from}", columns.join(", "))
+}
+
+/// The queries that read a table in the order in which its rows lie, by ranges of pages. The last
+/// has no end, for pages that were added since.
+pub(super) fn by_pages(form: &Form, relation: &Relation, connections: usize) -> Vec<String> {
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    let most = (relation.pages / PART_PAGES_MIN).max(1);
+    let parts = if connections == 1 { 1 } else { connections.saturating_mul(PARTS_EACH).min(most) };
+    let start = |part: u32| u64::from(relation.pages) * u64::from(part) / u64::from(parts);
+    let all = select(form, &format!("ONLY {}", relation.name));
+    (0..parts)
+        .map(|part| match (part, part + 1 == parts) {
+            (0, true) => all.clone(),
+            (_, true) => format!("{all} WHERE ctid >= '({},0)'", start(part)),
+            _ => format!("{all} WHERE {}", pages(start(part), start(part + 1))),
+        })
+        .collect()
+}
+
+/// A condition on pages.
+fn pages(from: u64, to: u64) -> String {
+    format!("ctid >= '({from},0)' AND ctid < '({to},0)'")
+}
+
+/// The query of the tuples between two places of a table, the second not included.
+pub(super) fn between(
+    form: &Form,
+    relation: &Relation,
+    from: (u32, u16),
+    to: (u32, u16),
+) -> String {
+    format!(
+        "{} WHERE ctid >= '({},{})' AND ctid < '({},{})'",
+        select(form, &format!("ONLY {}", relation.name)),
+        from.0,
+        from.1,
+        to.0,
+        to.1
+    )
+}
+
+/// The query of all there is.
+pub(super) fn whole(form: &Form, from: &str) -> String {
+    select(form, from)
+}
+
+/// The queries of as many parts as there are connections, by a hash of a column (the concurrent
+/// targeted queries of Zhang et al., PVLDB 14(10), section 4.2).
+pub(super) fn by_hash(form: &Form, from: &str, column: &str, parts: usize) -> Vec<String> {
+    let hash = format!("hashtextextended({}::text, 0)", quoted(column));
+    let all = select(form, from);
+    (0..parts)
+        .map(|part| {
+            format!("{all} WHERE ((coalesce({hash}, 0) % {parts}) + {parts}) % {parts} = {part}")
+        })
+        .collect()
+}
+
+/// Reads queries on the lead's snapshot, which is in a transaction, on so many connections; the
+/// batches of each, in the queries' order.
+pub(super) fn read(
+    server: &Server,
+    lead: &Session,
+    form: &Form,
+    queries: &[String],
+    connections: usize,
+) -> Result<Vec<RecordBatch>, SourceError> {
+    if connections == 1 || queries.len() == 1 {
+        let mut batches = Vec::new();
+        for query in queries {
+            batches.extend(one(lead, form, query)?);
+        }
+        return Ok(batches);
+    }
+    let snapshot: String = lead.rows("SELECT pg_export_snapshot()", &[])?[0].get(0);
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let work = || {
+        let mut done = Vec::new();
+        let mut read = || -> Result<(), SourceError> {
+            let session = Session::open(server)?;
+            session.run(&format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+                literal(&snapshot)
+            ))?;
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(query) = queries.get(i) else { return Ok(()) };
+                done.push((i, one(&session, form, query)?));
+            }
+        };
+        if let Err(error) = read() {
+            // The others stop after their part.
+            next.store(queries.len(), Ordering::Relaxed);
+            let mut failure = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            failure.get_or_insert(error);
+        }
+        done
+    };
+    let parts = parallel::in_order(parallel::spawn(connections.min(queries.len()), work));
+    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(parts.into_iter().flatten().collect()),
+    }
+}
+
+/// Reads one query.
+pub(super) fn one(
+    session: &Session,
+    form: &Form,
+    query: &str,
+) -> Result<Vec<RecordBatch>, SourceError> {
+    let mut stream = CopyStream::new(form);
+    session.copy(query, |message| stream.push(message))?;
+    Ok(stream.finish()?)
+}

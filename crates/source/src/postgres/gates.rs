@@ -1,0 +1,209 @@
+//! Whether a table's pages may be read directly: rights, what the table is, what the server is. Every
+//! reason against it is found, with what to do about it.
+
+use std::path::PathBuf;
+
+use super::page::PAGE_BYTES;
+use super::relation::{Relation, TableColumn};
+use super::server::Session;
+use crate::error::SourceError;
+
+/// Versions whose layout of pages and tuples is known, as `server_version_num` has them.
+const VERSIONS: std::ops::Range<i32> = 140_000..180_000;
+
+/// What the server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerFacts {
+    /// As `server_version_num` has it.
+    pub(super) version: i32,
+    pub(super) block_bytes: u32,
+    pub(super) encoding: String,
+    pub(super) has_checksums: bool,
+    /// A standby, which cannot lock.
+    pub(super) is_in_recovery: bool,
+    /// A relative of PostgreSQL with a storage of its own.
+    pub(super) is_greenplum: bool,
+    /// A setting that says that files are encrypted.
+    pub(super) encryption: Option<String>,
+    /// Where its files are; nothing where the user may not know.
+    pub(super) data_folder: Option<PathBuf>,
+    /// Whether the user may write a checkpoint.
+    pub(super) may_checkpoint: bool,
+    /// Whether the user may call `get_raw_page`, and what it is called.
+    pub(super) raw_page: Option<String>,
+}
+
+/// What the one on whose behalf a table is read may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rights {
+    /// The role.
+    pub(super) role: String,
+    /// Whether it may use the schema.
+    pub(super) uses_schema: bool,
+    /// Whether it may read all of the table, rows' places (`ctid`) too.
+    pub(super) to_all: bool,
+    /// The wanted columns that it may not read.
+    pub(super) unreadable: Vec<String>,
+}
+
+impl ServerFacts {
+    pub(super) fn read(session: &Session) -> Result<Self, SourceError> {
+        let rows = session.rows(
+            "SELECT current_setting('server_version_num')::int4 AS version, \
+                    current_setting('block_size')::int4 AS block_bytes, \
+                    current_setting('server_encoding') AS encoding, \
+                    current_setting('data_checksums') = 'on' AS has_checksums, \
+                    pg_is_in_recovery() AS is_in_recovery, \
+                    EXISTS (SELECT FROM pg_settings WHERE name LIKE 'gp\\_%') AS is_greenplum, \
+                    (SELECT min(name) FROM pg_settings WHERE name LIKE '%encryption%' AND \
+                        name LIKE 'data%' AND setting NOT IN ('', 'off', '0', 'none')) AS encryption, \
+                    (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data_folder, \
+                    (SELECT rolsuper FROM pg_roles WHERE rolname = session_user) \
+                        OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_checkpoint' \
+                            AND pg_has_role(session_user, oid, 'USAGE')) AS may_checkpoint, \
+                    (SELECT min(quote_ident(n.nspname)) || '.get_raw_page' FROM pg_proc p \
+                        JOIN pg_namespace n ON n.oid = p.pronamespace \
+                        WHERE p.proname = 'get_raw_page' AND p.pronargs = 3 \
+                        AND (SELECT rolsuper FROM pg_roles WHERE rolname = session_user)) AS raw_page",
+            &[],
+        )?;
+        let row = &rows[0];
+        Ok(Self {
+            version: row.get("version"),
+            block_bytes: u32::try_from(row.get::<_, i32>("block_bytes")).unwrap_or(0),
+            encoding: row.get("encoding"),
+            has_checksums: row.get("has_checksums"),
+            is_in_recovery: row.get("is_in_recovery"),
+            is_greenplum: row.get("is_greenplum"),
+            encryption: row.get("encryption"),
+            data_folder: row.get::<_, Option<String>>("data_folder").map(PathBuf::from),
+            may_checkpoint: row.get("may_checkpoint"),
+            raw_page: row.get("raw_page"),
+        })
+    }
+}
+
+impl Rights {
+    /// Whether the wanted columns may be read.
+    pub(super) fn are_enough(&self) -> bool {
+        self.uses_schema && self.unreadable.is_empty()
+    }
+
+    /// Of the role that reads: the one that was set, else the user.
+    pub(super) fn read(
+        session: &Session,
+        relation: &Relation,
+        columns: &[&TableColumn],
+    ) -> Result<Self, SourceError> {
+        let numbers: Vec<i16> = columns.iter().map(|column| column.number).collect();
+        let rows = session.rows(
+            "SELECT current_user::text AS role, \
+                    has_schema_privilege(c.relnamespace, 'USAGE') AS uses_schema, \
+                    has_table_privilege(c.oid, 'SELECT') AS to_all, \
+                    ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid \
+                        AND attnum = ANY($2) AND NOT has_table_privilege(c.oid, 'SELECT') \
+                        AND NOT has_column_privilege(c.oid, attnum, 'SELECT') ORDER BY attnum) \
+                        AS unreadable \
+             FROM pg_class c WHERE c.oid = $1",
+            &[&relation.oid, &numbers],
+        )?;
+        let row = &rows[0];
+        Ok(Self {
+            role: row.get("role"),
+            uses_schema: row.get("uses_schema"),
+            to_all: row.get("to_all"),
+            unreadable: row.get("unreadable"),
+        })
+    }
+}
+
+/// Every reason against reading a table's pages, from what is known before anything is locked.
+pub(super) fn reasons(
+    server: &ServerFacts,
+    relation: &Relation,
+    columns: &[&TableColumn],
+    rights: &Rights,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let mut against = |is_against: bool, text: String| {
+        if is_against {
+            reasons.push(text);
+        }
+    };
+    against(
+        !rights.uses_schema,
+        format!("role {} may not use its schema: GRANT USAGE ON SCHEMA", rights.role),
+    );
+    against(
+        !rights.unreadable.is_empty(),
+        format!("role {} may not read {}: GRANT SELECT", rights.role, rights.unreadable.join(", ")),
+    );
+    against(
+        rights.unreadable.is_empty() && !rights.to_all,
+        format!(
+            "role {} may read columns of it only, not rows by their place: GRANT SELECT on the table",
+            rights.role
+        ),
+    );
+    against(
+        relation.has_row_security,
+        "it has row-level security, which only queries honour".into(),
+    );
+    let kind = match relation.kind {
+        'r' => None,
+        'm' => Some("a materialised view, which cannot be locked"),
+        'v' => Some("a view"),
+        'f' => Some("a foreign table"),
+        'p' => Some("a partitioned table; its partitions are read one by one"),
+        _ => Some("no table"),
+    };
+    against(kind.is_some(), format!("it is {}", kind.unwrap_or_default()));
+    against(relation.has_children, "tables inherit from it".into());
+    let persistence = match relation.persistence {
+        'u' => Some("unlogged: checkpoints do not write it out"),
+        't' => Some("temporary: it is in another session's memory"),
+        _ => None,
+    };
+    against(persistence.is_some(), format!("it is {}", persistence.unwrap_or_default()));
+    let is_heap = relation.kind != 'r' || relation.access_method == "heap";
+    against(!is_heap, format!("its access method is {}, not heap", relation.access_method));
+    for column in columns {
+        let is_known = column.kind.as_ref().is_some_and(super::kind::Kind::is_in_heap);
+        against(
+            !is_known,
+            format!(
+                "column `{}` is of type {}, which is read by the server alone: leave it out, or cast it \
+             in a generated column",
+                column.name, column.type_name
+            ),
+        );
+    }
+    let last = columns.iter().map(|column| column.number).max().unwrap_or(0);
+    let odd = relation.columns.iter().find(|column| column.number <= last && column.length < -1);
+    against(odd.is_some(), "a column ends with a zero byte (cstring)".into());
+    let is_text =
+        |column: &&TableColumn| column.kind.as_ref().is_some_and(super::kind::Kind::is_text);
+    against(
+        server.encoding != "UTF8" && columns.iter().any(is_text),
+        format!("text is in encoding {}, not UTF8", server.encoding),
+    );
+    against(
+        !VERSIONS.contains(&server.version),
+        format!("the server's version is {}; pages of 14 to 17 are known", server.version / 10_000),
+    );
+    against(
+        server.block_bytes as usize != PAGE_BYTES,
+        format!("pages have {} bytes, not {PAGE_BYTES}", server.block_bytes),
+    );
+    against(
+        server.is_greenplum,
+        "it is Greenplum's relative, with tuples of another layout".into(),
+    );
+    against(cfg!(target_endian = "big"), "this machine is big-endian".into());
+    against(
+        server.encryption.is_some(),
+        format!("its files are encrypted ({})", server.encryption.as_deref().unwrap_or_default()),
+    );
+    against(server.is_in_recovery, "the server is a standby, where nothing can be locked".into());
+    reasons
+}

@@ -1,0 +1,191 @@
+//! Rows of a PostgreSQL database as Arrow: by query (`COPY … (FORMAT binary)`), or by reading a table's
+//! pages directly where every gate passes. Both give the same rows in the same order, that of the
+//! table's pages; what a column becomes does not depend on the way either.
+//!
+//! ```text
+//!  relation ─▶ gates ─ none against it ─▶ direct: blocks ─▶ page ─▶ tuple ─▶ column ─┐
+//!                │                            │ hole              ▲ toast            ├─▶ batches
+//!                └── any reason ───────────▶ copy: COPY BINARY ───────────▶ column ──┘
+//! ```
+
+mod batches;
+mod blocks;
+mod checksum;
+mod column;
+mod control_file;
+mod copy;
+mod direct;
+mod gates;
+mod kind;
+mod lock;
+mod name;
+mod numeric;
+mod page;
+mod plan;
+mod relation;
+mod report;
+mod server;
+mod toast;
+mod tuple;
+
+#[cfg(test)]
+#[path = "../../../../tests/harness/postgres.rs"]
+#[expect(dead_code, unreachable_pub, reason = "it is also the whole-system tests'")]
+mod harness;
+#[cfg(test)]
+mod tests;
+
+use std::thread;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use arrowhop_types::Problems;
+
+pub use self::page::Fallback;
+pub use self::report::{PageCounts, PartReport, Path};
+pub use self::server::Server;
+use self::server::Session;
+use crate::error::SourceError;
+use crate::parallel;
+
+/// A batch of fewer rows is joined with its neighbours.
+const SMALL_ROWS: usize = 1_024;
+/// Rows of joined batches together.
+const JOINED_ROWS: usize = 16_384;
+/// Threads, and so connections, are at most this many.
+const THREADS_MAX: usize = 64;
+
+/// Which rows of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// Of a table, a partitioned one, a view or a foreign table: a name as SQL takes it.
+    Table(String),
+    /// Of one `SELECT`. Their order is the query's own.
+    Query(String),
+}
+
+/// Which way rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Directly where every gate passes, else by query.
+    #[default]
+    Auto,
+    /// By query.
+    Copy,
+    /// Directly, or not at all.
+    Direct,
+}
+
+/// What to read, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Which rows.
+    pub rows: Rows,
+    /// Which columns, in this order; else all.
+    pub columns: Option<Vec<String>>,
+    /// Which way.
+    pub access: Access,
+    /// Reads a query, or a view, in parts by a hash of this column, one for each connection.
+    pub hash_key: Option<String>,
+    /// Threads, each with a connection of its own where it needs one.
+    pub threads: usize,
+}
+
+impl Request {
+    /// All of some rows, any way, on all cores.
+    #[must_use]
+    pub fn of(rows: Rows) -> Self {
+        let threads = parallel::workers();
+        Self { rows, columns: None, access: Access::Auto, hash_key: None, threads }
+    }
+}
+
+/// Rows that were read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Their columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: Vec<RecordBatch>,
+    /// Which transactions they include, as `pg_current_snapshot` tells it.
+    pub snapshot: String,
+    /// How each part was read.
+    pub parts: Vec<PartReport>,
+}
+
+/// Reads rows into memory, all on one snapshot.
+///
+/// # Errors
+/// [`SourceError::Input`] where names or values are wrong, or where [`Access::Direct`] is asked for
+/// and any gate does not pass, with every reason; [`SourceError::Postgres`] where the server refuses
+/// or fails; [`SourceError::Read`] where its files cannot be read.
+pub fn read(server: &Server, request: &Request) -> Result<Reading, SourceError> {
+    // A connection waits on a runtime of its own, which may not be inside of another's.
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| read_rows(server, request));
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError> {
+    if request.threads == 0 || request.threads > THREADS_MAX {
+        let text = format!("is {}; give 1 to {THREADS_MAX}", request.threads);
+        return Err(Problems::one("threads", text).into());
+    }
+    let session = Session::open(server)?;
+    let plans = match &request.rows {
+        Rows::Table(name) => plan::of_table(server, &session, name, request)?,
+        Rows::Query(query) => vec![plan::of_query(query, request)?],
+    };
+    // Locks were taken before, so the snapshot sees all that their holders' predecessors wrote.
+    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    let snapshot: String = session.rows("SELECT pg_current_snapshot()::text", &[])?[0].get(0);
+    let mut reading: Option<Reading> = None;
+    for plan in plans {
+        let part = plan.read(server, &session, request)?;
+        let reading = reading.get_or_insert_with(|| Reading {
+            schema: part.schema.clone(),
+            batches: Vec::new(),
+            snapshot: snapshot.clone(),
+            parts: Vec::new(),
+        });
+        if reading.schema != part.schema {
+            let text = "has other columns, or arrays of another shape, than the first partition";
+            return Err(Problems::one(part.name, text).into());
+        }
+        let batches = joined(part.batches);
+        let bytes = batches.iter().map(|batch| batch.get_array_memory_size() as u64).sum();
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        reading.parts.push(PartReport { name: part.name, path: part.path, rows, bytes });
+        reading.batches.extend(batches);
+    }
+    reading.ok_or_else(|| Problems::one("table", "is partitioned and has no partition").into())
+}
+
+/// Small batches, as there are around pages that were read by SQL, made into larger ones.
+fn joined(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    let mut all = Vec::with_capacity(batches.len());
+    let mut small: Vec<RecordBatch> = Vec::new();
+    let join = |small: &mut Vec<RecordBatch>, all: &mut Vec<RecordBatch>| {
+        match small.as_slice() {
+            [] => {}
+            [one] => all.push(one.clone()),
+            [first, ..] => {
+                let one = concat_batches(&first.schema(), small.iter());
+                all.push(one.expect("a reading's batches have one schema"));
+            }
+        }
+        small.clear();
+    };
+    for batch in batches {
+        let rows: usize = small.iter().map(RecordBatch::num_rows).sum();
+        let is_small = batch.num_rows() < SMALL_ROWS;
+        if !is_small || rows + batch.num_rows() > JOINED_ROWS {
+            join(&mut small, &mut all);
+        }
+        if is_small { small.push(batch) } else { all.push(batch) }
+    }
+    join(&mut small, &mut all);
+    all
+}

@@ -1,0 +1,222 @@
+//! Decides how a table or a query is read, and reads it that way.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrowhop_types::Problems;
+
+use super::batches::Form;
+use super::direct::Scan;
+use super::gates::{self, Rights, ServerFacts};
+use super::lock::{Locked, Locker};
+use super::relation::{self, Relation};
+use super::report::{PageCounts, Path};
+use super::server::{Server, Session};
+use super::{Access, Request, copy, name};
+use crate::error::SourceError;
+
+/// Since this version a range of pages is read without reading all others.
+const RANGES_SINCE: i32 = 140_000;
+/// Why a table is read by query although it was locked.
+const MOVED: &str = "its long values were rewritten while they were read";
+
+/// How one table, partition or query is to be read.
+pub(super) enum Plan {
+    /// A query, whose parts are told apart by a hash of a column.
+    Query(String),
+    /// A table, by query.
+    Copy {
+        relation: Box<Relation>,
+        names: Vec<String>,
+        has_ranges: bool,
+        why_not_direct: Vec<String>,
+    },
+    /// A table that is locked, directly.
+    Direct { locked: Box<Locked>, names: Vec<String> },
+}
+
+/// What was read.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Vec<RecordBatch>,
+    pub(super) path: Path,
+}
+
+/// A query is only ever copied.
+pub(super) fn of_query(query: &str, request: &Request) -> Result<Plan, Problems> {
+    if request.access == Access::Direct {
+        let text = "cannot be read directly; name a table, or choose another access";
+        return Err(Problems::one("query", text));
+    }
+    let query = query.trim().trim_end_matches(';');
+    Ok(Plan::Query(query.to_owned()))
+}
+
+/// A table, or each partition it consists of.
+pub(super) fn of_table(
+    server: &Server,
+    session: &Session,
+    name: &str,
+    request: &Request,
+) -> Result<Vec<Plan>, SourceError> {
+    let facts = ServerFacts::read(session)?;
+    let name = name::checked(name)?;
+    let relation = Relation::find(session, &name, facts.block_bytes)?;
+    let columns = relation.wanted(request.columns.as_deref())?;
+    // Partitions may have the columns in another order.
+    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    let mut plans = Vec::new();
+    for relation in parts(session, relation, &facts, &names)? {
+        plans.push(of_relation(server, session, &facts, relation, &names, request)?);
+    }
+    Ok(plans)
+}
+
+/// The partitions of a table, if each may be read on its own; else the table. Rights on the whole are
+/// none on its parts, and its policies are not theirs.
+fn parts(
+    session: &Session,
+    relation: Relation,
+    facts: &ServerFacts,
+    names: &[String],
+) -> Result<Vec<Relation>, SourceError> {
+    if relation.kind != 'p' || relation.has_row_security {
+        return Ok(vec![relation]);
+    }
+    let mut leaves = Vec::new();
+    for name in relation::leaves(session, &relation)? {
+        let leaf = Relation::find(session, &name, facts.block_bytes)?;
+        let columns = leaf.wanted(Some(names))?;
+        let rights = Rights::read(session, &leaf, &columns)?;
+        if leaf.kind != 'r' || leaf.has_row_security || !rights.are_enough() {
+            return Ok(vec![relation]);
+        }
+        leaves.push(leaf);
+    }
+    Ok(leaves)
+}
+
+fn of_relation(
+    server: &Server,
+    session: &Session,
+    facts: &ServerFacts,
+    relation: Relation,
+    names: &[String],
+    request: &Request,
+) -> Result<Plan, SourceError> {
+    let columns = relation.wanted(Some(names))?;
+    let rights = Rights::read(session, &relation, &columns)?;
+    let names = names.to_vec();
+    let reasons = match request.access {
+        Access::Copy => Vec::new(),
+        Access::Auto | Access::Direct => {
+            let mut reasons = gates::reasons(facts, &relation, &columns, &rights);
+            if reasons.is_empty() {
+                let locker = Locker::open(server)?;
+                match locker.lock(session, &relation, &names, request.access)? {
+                    Ok(locked) => return Ok(Plan::Direct { locked: Box::new(locked), names }),
+                    Err(found) => reasons = found,
+                }
+            }
+            reasons
+        }
+    };
+    if request.access == Access::Direct {
+        let mut problems = Problems::new();
+        for reason in reasons {
+            problems.push(relation.place(), format!("cannot be read directly: {reason}"));
+        }
+        return Err(problems.into());
+    }
+    // Rows' places are read with the right to read all of the table.
+    let has_ranges = facts.version >= RANGES_SINCE && rights.to_all;
+    Ok(Plan::Copy { relation: Box::new(relation), names, has_ranges, why_not_direct: reasons })
+}
+
+impl Plan {
+    /// Reads it on the session's snapshot.
+    pub(super) fn read(
+        self,
+        server: &Server,
+        session: &Session,
+        request: &Request,
+    ) -> Result<Part, SourceError> {
+        match self {
+            Self::Query(query) => {
+                let form = relation::query_form(session, &query, request.columns.as_deref())?;
+                let from = format!("({query}) AS source");
+                let queries = by_key(&form, &from, request)?;
+                copied("query", form, server, session, &queries, request, Vec::new())
+            }
+            Self::Copy { relation, names, has_ranges, why_not_direct } => {
+                let form = relation.form(session, &relation.wanted(Some(&names))?)?;
+                let is_plain = has_ranges
+                    && matches!(relation.kind, 'r' | 'm')
+                    && !relation.has_children
+                    && relation.access_method == "heap";
+                let queries = match (is_plain, &request.hash_key) {
+                    (true, None) => copy::by_pages(&form, &relation, request.threads),
+                    _ => by_key(&form, &relation.name, request)?,
+                };
+                let name = &relation.name;
+                copied(name, form, server, session, &queries, request, why_not_direct)
+            }
+            Self::Direct { locked, names } => direct(*locked, &names, server, session, request),
+        }
+    }
+}
+
+/// The queries by a hash of the key, or one for all.
+fn by_key(form: &Form, from: &str, request: &Request) -> Result<Vec<String>, Problems> {
+    let Some(key) = &request.hash_key else { return Ok(vec![copy::whole(form, from)]) };
+    Ok(copy::by_hash(form, from, key, request.threads))
+}
+
+fn copied(
+    name: &str,
+    form: Form,
+    server: &Server,
+    session: &Session,
+    queries: &[String],
+    request: &Request,
+    why_not_direct: Vec<String>,
+) -> Result<Part, SourceError> {
+    let batches = copy::read(server, session, &form, queries, request.threads)?;
+    let connections = request.threads.min(queries.len());
+    let path = Path::Copy { connections, why_not_direct };
+    Ok(Part { name: name.to_owned(), schema: form.schema, batches, path })
+}
+
+fn direct(
+    locked: Locked,
+    names: &[String],
+    server: &Server,
+    session: &Session,
+    request: &Request,
+) -> Result<Part, SourceError> {
+    let relation = &locked.relation;
+    let columns = relation.wanted(Some(names))?;
+    let form = relation.form(session, &columns)?;
+    let layout = relation.layout(session, &columns)?;
+    let scan = Scan {
+        relation,
+        form: &form,
+        layout: &layout,
+        transport: &locked.transport,
+        rules: locked.rules,
+        threads: request.threads,
+    };
+    let scanned = scan.read(|| locked.has_moved())?;
+    let mut pages = PageCounts::default();
+    match scanned.fill(session, relation, &form, &mut pages)? {
+        Some(batches) => {
+            let path = Path::Direct { from_files: locked.transport.is_files(), pages };
+            Ok(Part { name: relation.name.clone(), schema: form.schema, batches, path })
+        }
+        None => {
+            let queries = copy::by_pages(&form, relation, request.threads);
+            let why = vec![MOVED.to_owned()];
+            copied(&relation.name, form.clone(), server, session, &queries, request, why)
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A PostgreSQL server, as whom it is read, and one blocking connection to it.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use arrowhop_types::Problems;
+use futures::TryStreamExt;
+use tokio::runtime::Runtime;
+use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row};
+
+use crate::error::SourceError;
+
+/// A server answers a connection within this time, unless the connection string says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where PostgreSQL's socket is, if nothing says otherwise.
+const SOCKET_FOLDER: &str = "/var/run/postgresql";
+/// What every connection begins with: rows in the order in which they lie, texts as everywhere.
+const SETTINGS: &str = "SET application_name = 'arrowhop'; SET synchronize_seqscans = off; \
+     SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; \
+     SET extra_float_digits = 1; SET statement_timeout = 0";
+
+/// A database on a PostgreSQL server, and as whom it is read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server {
+    config: Config,
+    role: Option<String>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.name()).field(&self.role).finish()
+    }
+}
+
+impl Server {
+    /// Reads a connection string, `host=… dbname=…` or `postgresql://…`. What it leaves out comes
+    /// from libpq's variables (`PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`), which
+    /// `variable` looks up; a password also from `PGPASSFILE` or `~/.pgpass`.
+    ///
+    /// # Errors
+    /// What is wrong with the connection string or a variable.
+    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| {
+            let reason =
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+            let text = format!(
+                "is no connection string of PostgreSQL: {reason}; give \
+                 `host=… dbname=… user=…` or postgresql://user@host/database"
+            );
+            Problems::one("server", text)
+        })?;
+        if config.get_hosts().is_empty() {
+            config.host(variable("PGHOST").unwrap_or_else(|| SOCKET_FOLDER.to_owned()));
+        }
+        if config.get_ports().is_empty()
+            && let Some(port) = variable("PGPORT")
+        {
+            let port = port.parse().map_err(|_| Problems::one("PGPORT", "is no port"))?;
+            config.port(port);
+        }
+        if config.get_user().is_none() {
+            let user = variable("PGUSER").or_else(|| variable("USER"));
+            config.user(user.unwrap_or_else(|| "postgres".to_owned()));
+        }
+        if config.get_dbname().is_none()
+            && let Some(name) = variable("PGDATABASE")
+        {
+            config.dbname(name);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        let mut server = Self { config, role: None };
+        if server.config.get_password().is_none() {
+            let password = variable("PGPASSWORD").or_else(|| {
+                let file = variable("PGPASSFILE")
+                    .or_else(|| variable("HOME").map(|home| format!("{home}/.pgpass")))?;
+                server.password_of(Path::new(&file))
+            });
+            if let Some(password) = password {
+                server.config.password(password);
+            }
+        }
+        Ok(server)
+    }
+
+    /// Reads with the rights of this role, which the user must be a member of.
+    #[must_use]
+    pub fn with_role(mut self, role: Option<String>) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// Host, port and database, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => String::new(),
+        };
+        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
+        format!("{host}:{}/{database}", self.port())
+    }
+
+    fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(5_432)
+    }
+
+    /// The password in a file of libpq's, `host:port:database:user:password` a line, `*` for any.
+    fn password_of(&self, file: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(file).ok()?;
+        let host = match self.config.get_hosts().first()? {
+            Host::Tcp(name) => name.as_str(),
+            Host::Unix(_) => "localhost",
+        };
+        let port = self.port().to_string();
+        let user = self.config.get_user()?;
+        let database = self.config.get_dbname().unwrap_or(user);
+        text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+            let fields = escaped(line);
+            let [of_host, of_port, of_database, of_user, password] = fields.as_slice() else {
+                return None;
+            };
+            let pairs =
+                [(of_host, host), (of_port, &port), (of_database, database), (of_user, user)];
+            let fits = pairs.iter().all(|(field, value)| *field == "*" || field == value);
+            fits.then(|| password.clone())
+        })
+    }
+}
+
+/// The fields of a line, at most five; a backslash takes the next letter as it is.
+fn escaped(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            ':' if fields.len() < 5 => fields.push(String::new()),
+            '\\' => fields.last_mut().expect("never empty").extend(letters.next()),
+            letter => fields.last_mut().expect("never empty").push(letter),
+        }
+    }
+    fields
+}
+
+/// A connection, for one thread that waits.
+pub(super) struct Session {
+    runtime: Runtime,
+    client: Client,
+    place: String,
+}
+
+impl Session {
+    pub(super) fn open(server: &Server) -> Result<Self, SourceError> {
+        let place = server.name();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| SourceError::Thread { source })?;
+        let doing = format!("connect to PostgreSQL at {place}");
+        let (client, connection) = runtime
+            .block_on(server.config.connect(NoTls))
+            .map_err(|source| SourceError::Postgres { doing, source })?;
+        runtime.spawn(async move {
+            // What goes wrong is told to whoever waits for an answer.
+            let _ = connection.await;
+        });
+        let session = Self { runtime, client, place };
+        session.run(SETTINGS)?;
+        if let Some(role) = &server.role {
+            session.run(&format!("SET ROLE {}", quoted(role)))?;
+        }
+        Ok(session)
+    }
+
+    /// Runs statements that have no result.
+    pub(super) fn run(&self, sql: &str) -> Result<(), SourceError> {
+        self.wait(sql, self.client.batch_execute(sql))
+    }
+
+    /// The rows of a query.
+    pub(super) fn rows(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SourceError> {
+        self.wait(sql, self.client.query(sql, parameters))
+    }
+
+    /// The columns of a query, by name, with the OIDs of their types.
+    pub(super) fn columns(&self, sql: &str) -> Result<Vec<(String, u32)>, SourceError> {
+        let statement = self.wait(sql, self.client.prepare(sql))?;
+        let columns = statement.columns().iter();
+        Ok(columns.map(|column| (column.name().to_owned(), column.type_().oid())).collect())
+    }
+
+    /// Streams a query's rows in binary form, message by message.
+    pub(super) fn copy(
+        &self,
+        query: &str,
+        mut visit: impl FnMut(&[u8]) -> Result<(), Problems>,
+    ) -> Result<(), SourceError> {
+        let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+        let failed = |source| SourceError::Postgres { doing: self.doing(&sql), source };
+        self.runtime.block_on(async {
+            let stream = self.client.copy_out(&sql).await.map_err(failed)?;
+            let mut stream = std::pin::pin!(stream);
+            while let Some(message) = stream.try_next().await.map_err(failed)? {
+                visit(&message)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn wait<T>(
+        &self,
+        sql: &str,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, SourceError> {
+        let answer = self.runtime.block_on(answer);
+        answer.map_err(|source| SourceError::Postgres { doing: self.doing(sql), source })
+    }
+
+    /// The beginning of a statement, for messages.
+    fn doing(&self, sql: &str) -> String {
+        const SHOWN: usize = 120;
+        let words: Vec<&str> = sql.split_whitespace().collect();
+        let text = words.join(" ");
+        let cut: String = text.chars().take(SHOWN).collect();
+        let more = if cut.len() < text.len() { "…" } else { "" };
+        format!("run `{cut}{more}` at {}", self.place)
+    }
+}
+
+/// A name as SQL takes it literally.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL takes it literally.
+pub(super) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_string_leaves_out_comes_from_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pass");
+        std::fs::write(&file, "# host\nother:*:*:*:no\nh:5433:d\\:b:*:s\\:e:cret\n").unwrap();
+        let variable = |name: &str| match name {
+            "PGHOST" => Some("h".to_owned()),
+            "PGPORT" => Some("5433".to_owned()),
+            "PGDATABASE" => Some("d:b".to_owned()),
+            "PGUSER" => Some("u".to_owned()),
+            "PGPASSFILE" => Some(file.display().to_string()),
+            _ => None,
+        };
+        let server = Server::parse("", variable).unwrap();
+        assert_eq!(server.name(), "h:5433/d:b");
+        assert_eq!(server.config.get_password(), Some(&b"s:e:cret"[..]));
+        assert!(!format!("{server:?}").contains("cret"));
+        let server = Server::parse("postgresql://a:b@c:1/d", variable).unwrap();
+        assert_eq!(server.name(), "c:1/d");
+        assert_eq!(server.config.get_password(), Some(&b"b"[..]));
+        assert_eq!(
+            Server::parse("", |_| None).unwrap().name(),
+            "/var/run/postgresql:5432/postgres"
+        );
+        let found = Server::parse("host", variable).unwrap_err().to_string();
+        assert!(found.starts_with("server: is no connection string"), "{found}");
+    }
+
+    #[test]
+    fn names_and_texts_are_quoted() {
+        assert_eq!(quoted("a\"; DROP"), "\"a\"\"; DROP\"");
+        assert_eq!(literal("it's \\"), "E'it\\'s \\\\'");
+    }
+}

@@ -1,0 +1,389 @@
+//! Against a real server: both ways give the same rows, whatever was done to the table.
+
+use std::sync::LazyLock;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::harness::Postgres;
+use super::*;
+
+/// One server for all tests that need nothing special; it ends with this process.
+static SHARED: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::start(&[], &[]));
+
+fn server(cluster: &Postgres, database: &str) -> Server {
+    Server::parse(&cluster.connection(database), |_| None).unwrap()
+}
+
+fn request(table: &str, access: Access) -> Request {
+    Request { access, threads: 2, ..Request::of(Rows::Table(table.into())) }
+}
+
+fn rows(reading: &Reading) -> RecordBatch {
+    concat_batches(&reading.schema, &reading.batches).unwrap()
+}
+
+/// Both ways; the rows, and what the direct one did.
+fn both(server: &Server, table: &str) -> (RecordBatch, Vec<PartReport>) {
+    let copied = read(server, &request(table, Access::Copy)).unwrap();
+    let direct = read(server, &request(table, Access::Direct)).unwrap();
+    assert_eq!(rows(&copied), rows(&direct), "{table}: {:?}", direct.parts);
+    (rows(&copied), direct.parts)
+}
+
+/// A cell as text.
+fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
+    let column = batch.column_by_name(column).unwrap();
+    let options = FormatOptions::default().with_null("NULL");
+    ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string()
+}
+
+fn fallen_back(part: &PartReport) -> u64 {
+    match &part.path {
+        Path::Direct { pages, .. } => pages.fallen_back.values().sum(),
+        Path::Copy { .. } => panic!("it was copied"),
+    }
+}
+
+const TYPES: &str = "
+    CREATE DOMAIN posint AS int CHECK (VALUE > 0);
+    CREATE DOMAIN vector AS float8[];
+    CREATE TYPE mood AS ENUM ('sad', 'ok');
+    CREATE TABLE types (b bool, i2 int2, i4 int4, i8 int8, f4 float4, f8 float8, n numeric, d date,
+        t time, ts timestamp, tz timestamptz, u uuid, s text, v varchar(9), c char(4), by bytea,
+        o oid, p posint, a2 int2[], ab bool[], af vector, m float4[], js json);
+    INSERT INTO types VALUES
+        (true, -7, 70000, 1::int8<<40, 1.5, -2.25, 12345.678, '1999-12-31', '12:34:56.5',
+         '2001-02-03 04:05:06.789', '2001-02-03 04:05:06+02',
+         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'grün', 'abc', 'xy', '\\x00ff', 4294967295, 3,
+         '{1,NULL,3}', '{t,f,NULL,t}', '{1.5,2.5}', '{{{1,2},{3,4}},{{5,6},{7,8}}}', '{\"a\": 1}'),
+        (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (false, 32767, -1, -1, 'NaN', 'Infinity', '-0.001', '0001-01-01 BC', '24:00', '1970-01-01',
+         '1970-01-01 00:00+00', '00000000-0000-0000-0000-000000000000', '', '', '', '', 0, 1, '{}',
+         '{}', '{}', '{{{0,0},{0,NULL}},{{0,0},{0,0}}}', 'null');
+    CREATE TABLE others (e mood, iv interval, j jsonb, es mood[]);
+    INSERT INTO others VALUES ('ok', '1 day', '{\"b\": [1, 2]}', '{ok,sad}'), (NULL, NULL, NULL, NULL);
+";
+
+#[test]
+fn every_type_is_read_both_ways() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("types", &[]);
+    cluster.sql(&database, TYPES);
+    let server = server(cluster, &database);
+    let (batch, _) = both(&server, "types");
+    for (column, wanted) in [
+        ("b", ["true", "NULL", "false"]),
+        ("i2", ["-7", "NULL", "32767"]),
+        ("i8", ["1099511627776", "NULL", "-1"]),
+        ("f4", ["1.5", "NULL", "NaN"]),
+        ("f8", ["-2.25", "NULL", "inf"]),
+        ("n", ["12345.678", "NULL", "-0.001"]),
+        ("d", ["1999-12-31", "NULL", "0000-01-01"]),
+        ("ts", ["2001-02-03T04:05:06.789", "NULL", "1970-01-01T00:00:00"]),
+        ("s", ["grün", "NULL", ""]),
+        ("c", ["xy  ", "NULL", "    "]),
+        ("by", ["00ff", "NULL", ""]),
+        ("o", ["4294967295", "NULL", "0"]),
+        ("p", ["3", "NULL", "1"]),
+        ("a2", ["[1, NULL, 3]", "NULL", "[]"]),
+        ("ab", ["[true, false, NULL, true]", "NULL", "[]"]),
+        ("af", ["[1.5, 2.5]", "NULL", "[]"]),
+        ("js", ["{\"a\": 1}", "NULL", "null"]),
+    ] {
+        let found = [0, 1, 2].map(|row| text(&batch, column, row));
+        assert_eq!(found, wanted, "{column}");
+    }
+    assert_eq!(text(&batch, "m", 0), "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]");
+    let metadata = batch.schema().field_with_name("m").unwrap().metadata().clone();
+    assert_eq!(metadata["ARROW:extension:metadata"], "{\"shape\":[2,2,2]}");
+    let tz = batch.column_by_name("tz").unwrap().as_primitive::<TimestampMicrosecondType>();
+    assert_eq!((tz.value(0), tz.value(2), tz.timezone()), (981_165_906_000_000, 0, Some("UTC")));
+    assert_eq!(text(&batch, "u", 0), "a0eebc999c0b4ef8bb6d6bb9bd380a11");
+
+    let copied = rows(&read(&server, &request("others", Access::Auto)).unwrap());
+    assert_eq!(text(&copied, "e", 0), "ok");
+    assert_eq!(text(&copied, "iv", 0), "P1D");
+    assert_eq!(text(&copied, "j", 0), "{\"b\": [1, 2]}");
+    assert_eq!(text(&copied, "es", 0), "[ok, sad]");
+    assert!((0..4).all(|column| copied.column(column).is_null(1)));
+    let refused = read(&server, &request("others", Access::Direct)).unwrap_err().to_string();
+    assert_eq!(refused.lines().count(), 4, "{refused}");
+    assert!(refused.contains("column `iv` is of type interval"), "{refused}");
+}
+
+/// A table to which everything was done that pages can show.
+const TORTURE: &str = "
+    CREATE TABLE torture (id int, junk text, y smallint, x bytea, k int) WITH (fillfactor = 90);
+    ALTER TABLE torture ALTER x SET COMPRESSION lz4;
+    INSERT INTO torture SELECT i, 'junk' || i, i % 10,
+        CASE i % 7
+            WHEN 0 THEN NULL
+            WHEN 1 THEN decode(repeat(md5(i::text), 200), 'hex')
+            WHEN 2 THEN '\\x'::bytea
+            WHEN 3 THEN decode(md5(i::text), 'hex')
+            WHEN 4 THEN (SELECT string_agg(decode(md5(i::text || k::text), 'hex'), '')
+                FROM generate_series(1, 300) k)
+            WHEN 5 THEN decode(repeat('ab', 100000), 'hex')
+            ELSE decode(repeat(md5(i::text), 20), 'hex')
+        END, i % 8
+        FROM generate_series(1, 6000) i;
+    ALTER TABLE torture DROP COLUMN junk;
+    ALTER TABLE torture ADD COLUMN d int DEFAULT 42;
+    ALTER TABLE torture ADD COLUMN n numeric(9, 3) DEFAULT 1.250;
+    ALTER TABLE torture ADD COLUMN e real;
+    ALTER TABLE torture ALTER x SET COMPRESSION pglz;
+    INSERT INTO torture SELECT i + 100000, i % 10, decode(repeat(md5(i::text), 300), 'hex'), i % 8, i,
+        i / 7.0, i * 0.5 FROM generate_series(1, 1000) i;
+    BEGIN; INSERT INTO torture (id, y) SELECT i, 1 FROM generate_series(900000, 901000) i; ROLLBACK;
+    UPDATE torture SET y = 9 WHERE id % 50 = 0;
+    DELETE FROM torture WHERE id % 33 = 0;
+    BEGIN; UPDATE torture SET x = '\\x00' WHERE id BETWEEN 500 AND 600; ROLLBACK;
+    BEGIN; SAVEPOINT a; INSERT INTO torture (id, y) VALUES (777777, 1); ROLLBACK TO a;
+    INSERT INTO torture (id, y, x) VALUES (777778, 2, '\\x01'); COMMIT;
+    BEGIN; SELECT FROM torture WHERE id BETWEEN 1000 AND 1050 FOR SHARE; COMMIT;
+";
+
+#[test]
+fn whatever_was_done_to_a_table_both_ways_see_the_same() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("torture", &[]);
+    cluster.sql(&database, TORTURE);
+    let server = server(cluster, &database);
+    for after in [
+        "SELECT 1",
+        "VACUUM torture",
+        "UPDATE torture SET k = k + 1 WHERE id % 3 = 0; SELECT sum(k) FROM torture",
+        "VACUUM FULL torture",
+        "ALTER TABLE torture ALTER x SET STORAGE EXTERNAL; UPDATE torture SET x = x || x WHERE id < 300",
+        "VACUUM (FREEZE) torture",
+    ] {
+        cluster.sql(&database, after);
+        let (batch, parts) = both(&server, "torture");
+        let count: usize =
+            cluster.sql(&database, "SELECT count(*) FROM torture").trim().parse().unwrap();
+        assert_eq!(batch.num_rows(), count, "{after}");
+        if after.contains("FREEZE") {
+            assert_eq!(fallen_back(&parts[0]), 0, "{}", parts[0]);
+        }
+    }
+    let some = Request {
+        columns: Some(vec!["n".into(), "x".into()]),
+        ..request("torture", Access::Direct)
+    };
+    let direct = read(&server, &some).unwrap();
+    let copied = read(&server, &Request { access: Access::Copy, ..some }).unwrap();
+    assert_eq!(rows(&direct), rows(&copied));
+    assert_eq!(direct.schema.field(0).name(), "n");
+}
+
+#[test]
+fn pages_from_the_servers_buffers_are_the_same() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("raw", &["pageinspect"]);
+    cluster.sql(&database, TORTURE);
+    let server = server(cluster, &database);
+    let session = Session::open(&server).unwrap();
+    let mut locker = lock::Locker::open(&server).unwrap();
+    assert_eq!(locker.facts.raw_page.as_deref(), Some("public.get_raw_page"));
+    locker.facts.data_folder = None;
+    let relation = relation::Relation::find(&session, "torture", 8_192).unwrap();
+    let names: Vec<String> =
+        relation.wanted(None).unwrap().iter().map(|column| column.name.clone()).collect();
+    let locked = locker.lock(&session, &relation, &names, Access::Direct).unwrap();
+    let plan = plan::Plan::Direct { locked: Box::new(locked.unwrap()), names };
+    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+    let wanted = request("torture", Access::Direct);
+    let part = plan.read(&server, &session, &wanted).unwrap();
+    assert!(matches!(part.path, Path::Direct { from_files: false, .. }));
+    let copied = read(&server, &request("torture", Access::Copy)).unwrap();
+    assert_eq!(concat_batches(&part.schema, &part.batches).unwrap(), rows(&copied));
+}
+
+#[test]
+fn a_table_of_no_rows_and_one_of_no_pages_are_read() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("empty", &[]);
+    cluster.sql(
+        &database,
+        "CREATE TABLE none (a int, t text);
+        CREATE TABLE gone AS SELECT generate_series(1, 1000) a; DELETE FROM gone",
+    );
+    let server = server(cluster, &database);
+    assert_eq!(both(&server, "none").0.num_rows(), 0);
+    assert_eq!(both(&server, "gone").0.num_rows(), 0);
+}
+
+/// The reason why a table was copied although any way would have done.
+fn why(server: &Server, table: &str) -> String {
+    let reading = read(server, &request(table, Access::Auto)).unwrap();
+    match &reading.parts[0].path {
+        Path::Copy { why_not_direct, .. } => why_not_direct.join("; "),
+        Path::Direct { .. } => "direct".to_owned(),
+    }
+}
+
+#[test]
+fn what_is_no_plain_table_is_copied_and_said_why() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("gates", &["file_fdw"]);
+    cluster.sql(
+        &database,
+        "
+        CREATE TABLE plain AS SELECT i, i % 3 AS k FROM generate_series(1, 500) i;
+        CREATE VIEW seen AS SELECT * FROM plain;
+        CREATE MATERIALIZED VIEW kept AS SELECT * FROM plain;
+        CREATE UNLOGGED TABLE fast AS SELECT * FROM plain;
+        CREATE TABLE parent (i int); CREATE TABLE child () INHERITS (parent);
+        INSERT INTO child VALUES (1); INSERT INTO parent VALUES (2);
+        CREATE TABLE secured AS SELECT * FROM plain;
+        ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+        CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+        CREATE FOREIGN TABLE far (line text) SERVER files OPTIONS (program 'echo hello');
+        CREATE TABLE parts (k int, i int) PARTITION BY LIST (k);
+        CREATE TABLE part1 (i int, k int);
+        ALTER TABLE parts ATTACH PARTITION part1 FOR VALUES IN (1);
+        CREATE TABLE part2 PARTITION OF parts FOR VALUES IN (2);
+        INSERT INTO parts SELECT 1 + i % 2, i FROM generate_series(1, 100) i;
+    ",
+    );
+    let server = server(cluster, &database);
+    for (table, reason) in [
+        ("plain", "direct"),
+        ("seen", "it is a view"),
+        ("kept", "it is a materialised view, which cannot be locked"),
+        ("fast", "it is unlogged: checkpoints do not write it out"),
+        ("parent", "tables inherit from it"),
+        ("secured", "it has row-level security, which only queries honour"),
+        ("far", "it is a foreign table"),
+    ] {
+        assert_eq!(why(&server, table), reason, "{table}");
+    }
+    let parent = read(&server, &request("parent", Access::Auto)).unwrap();
+    assert_eq!(rows(&parent).num_rows(), 2);
+    let error = read(&server, &request("fast", Access::Direct)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "table public.fast: cannot be read directly: it is unlogged: checkpoints do not write it out"
+    );
+    let parts = read(&server, &request("parts", Access::Direct)).unwrap();
+    let names: Vec<&str> = parts.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(names, ["public.part1", "public.part2"]);
+    assert_eq!(rows(&parts).num_rows(), 100);
+    let copied = read(&server, &request("parts", Access::Copy)).unwrap();
+    assert_eq!(rows(&parts), rows(&copied));
+
+    let hashed = Request { hash_key: Some("k".into()), ..request("seen", Access::Copy) };
+    assert_eq!(rows(&read(&server, &hashed).unwrap()).num_rows(), 500);
+    let query = Request {
+        rows: Rows::Query("SELECT i AS \"The \"\"i\", 'a' AS t FROM plain WHERE i < 11;".into()),
+        ..request("", Access::Auto)
+    };
+    let found = read(&server, &query).unwrap();
+    assert_eq!(found.schema.field(0).name(), "The \"i");
+    assert_eq!(rows(&found).num_rows(), 10);
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("wrong", &[]);
+    cluster.sql(
+        &database,
+        "CREATE TABLE t (a int, \"B\" int, m int[], d date);
+        INSERT INTO t VALUES (1, 2, '{{1,2}}', '2000-01-01'), (1, 2, '{1}', '2000-01-01');
+        CREATE TABLE dates (d date); INSERT INTO dates VALUES ('infinity')",
+    );
+    let server = server(cluster, &database);
+    let error = |request: &Request| read(&server, request).unwrap_err().to_string();
+    let found = error(&request("T; DROP TABLE t", Access::Auto));
+    assert!(found.starts_with("table T; DROP TABLE t: is no name of a table"), "{found}");
+    let found = error(&request("gone", Access::Auto));
+    assert!(found.starts_with("table \"gone\": does not exist"), "{found}");
+    let columns = Request {
+        columns: Some(vec!["A".into(), "b".into(), "B".into()]),
+        ..request("t", Access::Auto)
+    };
+    assert_eq!(
+        error(&columns),
+        "table public.t, column `A`: there is no such column; there are `a`, `B`, `m`, `d`\n\
+         table public.t, column `b`: there is no such column; there are `a`, `B`, `m`, `d`"
+    );
+    for access in [Access::Copy, Access::Direct] {
+        let found = error(&request("t", access));
+        assert!(
+            found.contains("column `m`, row 2 of its part: is an array of another shape"),
+            "{found}"
+        );
+        let found = error(&request("dates", access));
+        assert!(found.contains("is an infinite date"), "{found}");
+    }
+    let query =
+        |text: &str| Request { rows: Rows::Query(text.into()), ..request("", Access::Auto) };
+    assert!(error(&query("SELECT 1; SELECT 2")).starts_with("run `SELECT 1; SELECT 2` at"));
+    assert!(error(&query("DELETE FROM t RETURNING a")).starts_with("run "));
+    let found = error(&query("SELECT 1 AS a, 2 AS a"));
+    assert_eq!(found, "query: has two columns `a`; name one otherwise with AS");
+    let nowhere = Server::parse("host=/nowhere user=u", |_| None).unwrap();
+    let found = read(&nowhere, &request("t", Access::Auto)).unwrap_err();
+    assert_eq!(found.to_string(), "connect to PostgreSQL at /nowhere:5432/u");
+}
+
+#[test]
+fn rights_are_those_of_the_one_who_asks() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("rights", &[]);
+    cluster.sql(&database, "
+        CREATE ROLE analyst; CREATE ROLE loader LOGIN; GRANT analyst TO loader;
+        CREATE TABLE open AS SELECT i FROM generate_series(1, 10) i; GRANT SELECT ON open TO analyst;
+        CREATE TABLE closed AS SELECT 1 AS a;
+        CREATE TABLE half AS SELECT 1 AS a, 2 AS b; GRANT SELECT (a) ON half TO analyst;
+        CREATE TABLE own AS SELECT i, i % 2 AS k FROM generate_series(1, 10) i;
+        GRANT SELECT ON own TO analyst;
+        ALTER TABLE own ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY odd ON own TO analyst USING (k = 1);
+    ");
+    let analyst = server(cluster, &database).with_role(Some("analyst".into()));
+    assert_eq!(why(&analyst, "open"), "direct");
+    let half = Request { columns: Some(vec!["a".into()]), ..request("half", Access::Auto) };
+    let half = read(&analyst, &half).unwrap();
+    assert_eq!(rows(&half).num_rows(), 1);
+    let way = half.parts[0].to_string();
+    assert!(way.contains("role analyst may read columns of it only"), "{way}");
+    let error = |table| read(&analyst, &request(table, Access::Direct)).unwrap_err().to_string();
+    assert_eq!(
+        error("half"),
+        "table public.half: cannot be read directly: role analyst may not read b: GRANT SELECT"
+    );
+    assert_eq!(
+        error("closed"),
+        "table public.closed: cannot be read directly: role analyst may not read a: GRANT SELECT"
+    );
+    let error = read(&analyst, &request("closed", Access::Auto)).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("db error"), "{cause}");
+    assert_eq!(arrowhop_types::Classify::class(&error), arrowhop_types::ErrorClass::Invalid);
+    let own = read(&analyst, &request("own", Access::Auto)).unwrap();
+    assert_eq!(rows(&own).num_rows(), 5);
+
+    let text = cluster.connection(&database).replace("user=postgres", "user=loader");
+    let loader = Server::parse(&text, |_| None).unwrap();
+    assert_eq!(
+        why(&loader, "open"),
+        "role loader may not know where the files are: GRANT pg_read_all_settings TO loader; \
+         role loader may not write a checkpoint: GRANT pg_checkpoint TO loader; \
+         nor are its pages to be had from the server's memory: CREATE EXTENSION pageinspect, and \
+         connect as a superuser"
+    );
+    cluster.sql(&database, "GRANT pg_read_all_settings, pg_checkpoint TO loader");
+    assert_eq!(
+        why(&loader, "open"),
+        "role loader may not lock it: GRANT UPDATE, DELETE or TRUNCATE (since PostgreSQL 17 \
+         MAINTAIN) ON public.open TO loader"
+    );
+    cluster.sql(&database, "GRANT UPDATE ON open TO loader");
+    assert_eq!(why(&loader, "open"), "direct");
+}

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::sleep;
@@ -20,6 +21,7 @@ const GUARD: &str = "\"$@\" & server=$!; cat >/dev/null; kill -INT $server; wait
 /// A running server.
 pub struct Postgres {
     binaries: PathBuf,
+    port: u16,
     folder: PathBuf,
     server: Child,
     input: Option<ChildStdin>,
@@ -39,20 +41,29 @@ impl Postgres {
         let fixed =
             ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-N"];
         said(as_owner(binaries.join("initdb")).arg("-D").arg(&data).args(fixed).args(options));
-        let mut text = format!("{SETTINGS}unix_socket_directories = '{}'\n", folder.display());
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut text =
+            format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", folder.display());
         settings.iter().for_each(|line| text.extend([line, "\n"]));
         let mut file =
             fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let (server, input) = serve(&binaries, &folder);
-        let cluster = Self { binaries, folder, server, input: Some(input) };
+        let cluster = Self { binaries, port, folder, server, input: Some(input) };
         cluster.wait();
         Some(cluster)
     }
 
     /// Its connection string for a database.
     pub fn connection(&self, database: &str) -> String {
-        format!("host={} user=postgres dbname={database}", self.folder.display())
+        format!("host={} port={} user=postgres dbname={database}", self.folder.display(), self.port)
+    }
+
+    /// Its port, where it listens on any.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where its files are.
@@ -137,7 +148,8 @@ impl Postgres {
         let begun = Instant::now();
         let is_ready = || {
             let mut ready = Command::new(self.binaries.join("pg_isready"));
-            ready.arg("-q").arg("-h").arg(&self.folder).status().unwrap().success()
+            let port = self.port.to_string();
+            ready.args(["-q", "-p", &port]).arg("-h").arg(&self.folder).status().unwrap().success()
         };
         while !is_ready() {
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 #[path = "../../../tests/harness/postgres.rs"]
-#[expect(dead_code, reason = "it is also the tests'")]
+#[expect(dead_code, unreachable_pub, reason = "it is also the tests'")]
 mod harness;
 
 use harness::Postgres;
@@ -90,11 +90,7 @@ fn main() {
     let scale: f64 = get("scale", "1").parse().unwrap();
     let tables = get("tables", "criteo,cifar,reals,packed");
     let ways = get("ways", &WAYS.join(","));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let port_line = format!("port = {port}");
-    let mut settings = SETTINGS.to_vec();
-    settings.push(&port_line);
-    let Some(cluster) = Postgres::start(&[], &settings) else { return };
+    let Some(cluster) = Postgres::start(&[], &SETTINGS) else { return };
     cluster.database(DATABASE, &[]);
     for table in TABLES.iter().filter(|table| tables.split(',').any(|name| name == table.name)) {
         fill(&cluster, table, scale);
@@ -246,7 +242,7 @@ fn run(cluster: &Postgres, way: &str, connection: &str, table: &str) -> Option<S
             let script =
                 concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/python/read_postgres.py");
             let mut command = Command::new(python);
-            let port = cluster.sql(DATABASE, "SHOW port");
+            let port = cluster.port().to_string();
             command.arg(script).args([
                 way,
                 &cluster.folder().display().to_string(),

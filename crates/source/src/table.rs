@@ -1,14 +1,17 @@
-//! Reads columns of one Parquet file, a chunk of rows at a time, on all cores. It trusts nothing
-//! in the file: sizes are checked before anything is read, and a decoder's panic is an error.
+//! A table, wherever it comes from: its columns are read a chunk of rows at a time, on all cores. Of
+//! a Parquet file rows are decoded as they are needed; others are in memory. It trusts nothing in a
+//! file: sizes are checked before anything is read, and a decoder's panic is an error.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrowhop_types::Problems;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -19,7 +22,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use crate::parallel;
 
-/// Rows of a file are at most this many: 2³¹.
+/// Rows of a table are at most this many: 2³¹.
 const ROWS_MAX: i64 = 1 << 31;
 /// A column chunk is at most this large when unpacked: 8 GiB.
 const CHUNK_BYTES_MAX: i64 = 8 << 30;
@@ -27,22 +30,30 @@ const CHUNK_BYTES_MAX: i64 = 8 << 30;
 const EXPANSION_MAX: i64 = 10_000;
 /// Rows handed out at a time fill about this many bytes.
 const CHUNK_BYTES: i64 = 1 << 20;
+/// Nor are they more than this.
+const CHUNK_ROWS_MAX: usize = 8_192;
 /// Columns named in a message about one that is missing.
 const NAMES_SHOWN: usize = 20;
 
-/// An open Parquet file.
+/// A table that can be read.
 pub(crate) struct Table {
-    path: PathBuf,
-    file: File,
-    footer: ArrowReaderMetadata,
+    name: String,
+    schema: SchemaRef,
     rows: u32,
+    body: Body,
 }
 
-/// Some of the rows of a file, in its order, with one item of the caller's for each.
+/// Where its rows are.
+enum Body {
+    Parquet { file: File, footer: ArrowReaderMetadata },
+    Memory(Arc<[RecordBatch]>),
+}
+
+/// Some of the rows of a table, in its order, with one item of the caller's for each.
 pub(crate) struct Chunk<'a, S> {
     /// The columns asked for.
     pub(crate) batch: RecordBatch,
-    /// Each row's number in the file.
+    /// Each row's number in the table.
     pub(crate) rows: &'a [u32],
     /// Each row's item.
     pub(crate) items: Vec<S>,
@@ -66,7 +77,20 @@ impl Table {
             })?;
         let bytes = i64::try_from(facts.len()).unwrap_or(i64::MAX);
         let rows = check_footer(footer.metadata(), bytes).map_err(wrong)?;
-        Ok(Self { path: path.to_owned(), file, footer, rows })
+        let (name, schema) = (path.display().to_string(), footer.schema().clone());
+        Ok(Self { name, schema, rows, body: Body::Parquet { file, footer } })
+    }
+
+    /// A table of these rows, by this name in messages.
+    pub(crate) fn of(
+        name: String,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Self, Problems> {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        let rows = check_rows(rows).map_err(|text| Problems::one(name.clone(), text))?;
+        Ok(Self { name, schema, rows, body: Body::Memory(batches.into()) })
     }
 
     /// How many rows it has.
@@ -76,22 +100,22 @@ impl Table {
 
     /// Its columns.
     pub(crate) fn schema(&self) -> &Schema {
-        self.footer.schema()
+        &self.schema
     }
 
     /// Its name in messages.
     pub(crate) fn name(&self) -> String {
-        self.path.display().to_string()
+        self.name.clone()
     }
 
     /// A column's name in messages.
     pub(crate) fn column_place(&self, column: &str) -> String {
-        format!("{}, column `{column}`", self.path.display())
+        format!("{}, column `{column}`", self.name)
     }
 
     /// A row's name in messages.
     pub(crate) fn row_place(&self, column: &str, row: u32) -> String {
-        format!("{}, column `{column}`, row {row}", self.path.display())
+        format!("{}, column `{column}`, row {row}", self.name)
     }
 
     /// A column by name.
@@ -150,31 +174,94 @@ impl Table {
         &self,
         columns: &[&str],
         rows: &[u32],
-    ) -> Result<ParquetRecordBatchReader, parquet::errors::ParquetError> {
-        let roots = columns.iter().filter_map(|column| self.schema().index_of(column).ok());
-        let mask = ProjectionMask::roots(self.footer.parquet_schema(), roots);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.file.try_clone()?,
-            self.footer.clone(),
-        )
-        .with_batch_size(self.chunk_rows(&mask))
-        .with_projection(mask);
+    ) -> Result<Reader, parquet::errors::ParquetError> {
+        let places: Vec<usize> =
+            columns.iter().filter_map(|column| self.schema.index_of(column).ok()).collect();
+        let (file, footer) = match &self.body {
+            Body::Parquet { file, footer } => (file, footer),
+            Body::Memory(batches) => {
+                return Ok(Reader::Memory(MemoryReader::new(batches.clone(), places)));
+            }
+        };
+        let mask = ProjectionMask::roots(footer.parquet_schema(), places);
+        let chunk_rows = chunk_rows(footer.metadata(), &mask, self.rows);
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, footer.clone())
+                .with_batch_size(chunk_rows)
+                .with_projection(mask);
         if rows.len() < self.rows as usize {
             let ranges = rows.iter().map(|&row| row as usize..row as usize + 1);
             let selection = RowSelection::from_consecutive_ranges(ranges, self.rows as usize);
             builder = builder.with_row_selection(selection);
         }
-        builder.build()
+        Ok(Reader::Parquet(Box::new(builder.build()?)))
+    }
+}
+
+/// Rows of a Parquet file that are handed out at a time.
+fn chunk_rows(footer: &ParquetMetaData, mask: &ProjectionMask, rows: u32) -> usize {
+    let chunks = footer.row_groups().iter().flat_map(|group| group.columns().iter().enumerate());
+    let bytes: i64 = chunks
+        .filter(|(leaf, _)| mask.leaf_included(*leaf))
+        .fold(0, |sum, (_, chunk)| sum.saturating_add(chunk.uncompressed_size()));
+    let row_bytes = (bytes / i64::from(rows.max(1))).max(1);
+    usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, CHUNK_ROWS_MAX)
+}
+
+/// Hands out the rows asked for, a batch at a time.
+enum Reader {
+    Parquet(Box<ParquetRecordBatchReader>),
+    Memory(MemoryReader),
+}
+
+impl Reader {
+    /// The next of `rows`, which are those that have not been handed out.
+    fn next(&mut self, rows: &[u32]) -> Result<Option<RecordBatch>, ArrowError> {
+        match self {
+            Self::Parquet(reader) => reader.next().transpose(),
+            Self::Memory(reader) => reader.next(rows),
+        }
+    }
+}
+
+/// Rows of batches in memory.
+struct MemoryReader {
+    batches: Arc<[RecordBatch]>,
+    columns: Vec<usize>,
+    /// The batch that is being read, and the number of its first row.
+    at: usize,
+    first: usize,
+}
+
+impl MemoryReader {
+    fn new(batches: Arc<[RecordBatch]>, columns: Vec<usize>) -> Self {
+        Self { batches, columns, at: 0, first: 0 }
     }
 
-    fn chunk_rows(&self, mask: &ProjectionMask) -> usize {
-        let groups = self.footer.metadata().row_groups();
-        let chunks = groups.iter().flat_map(|group| group.columns().iter().enumerate());
-        let bytes: i64 = chunks
-            .filter(|(leaf, _)| mask.leaf_included(*leaf))
-            .fold(0, |sum, (_, chunk)| sum.saturating_add(chunk.uncompressed_size()));
-        let row_bytes = (bytes / i64::from(self.rows.max(1))).max(1);
-        usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, 8_192)
+    fn next(&mut self, rows: &[u32]) -> Result<Option<RecordBatch>, ArrowError> {
+        let Some(&row) = rows.first() else { return Ok(None) };
+        let batch = loop {
+            let Some(batch) = self.batches.get(self.at) else { return Ok(None) };
+            if (row as usize) < self.first + batch.num_rows() {
+                break batch;
+            }
+            self.at += 1;
+            self.first += batch.num_rows();
+        };
+        let batch_bytes = batch.get_array_memory_size() / batch.num_rows().max(1);
+        let row_bytes = i64::try_from(batch_bytes).unwrap_or(i64::MAX).max(1);
+        let most = usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, CHUNK_ROWS_MAX);
+        let end = self.first + batch.num_rows();
+        let count = rows.iter().take(most).take_while(|&&row| (row as usize) < end).count();
+        let rows = &rows[..count];
+        let batch = batch.project(&self.columns)?;
+        let last = *rows.last().expect("the first row is in the batch");
+        if (last - row) as usize == count - 1 {
+            return Ok(Some(batch.slice(row as usize - self.first, count)));
+        }
+        let first = u32::try_from(self.first).expect("a table has at most 2^31 rows");
+        let places = UInt32Array::from_iter_values(rows.iter().map(|row| row - first));
+        take_record_batch(&batch, &places).map(Some)
     }
 }
 
@@ -188,7 +275,7 @@ impl<S> Chunk<'_, S> {
 
 /// Hands out the chunks of a scan, numbered, one at a time.
 struct Feed<'a, S> {
-    reader: ParquetRecordBatchReader,
+    reader: Reader,
     rows: &'a [u32],
     items: std::vec::IntoIter<S>,
     taken: usize,
@@ -201,7 +288,8 @@ impl<'a, S> Feed<'a, S> {
         let taken = self.taken;
         let row = *self.rows.get(taken)?;
         self.taken = self.rows.len();
-        let chunk = guarded(|| self.reader.next().transpose())
+        let left = &self.rows[taken..];
+        let chunk = guarded(|| self.reader.next(left))
             .map_err(|text| format!("is damaged at or after row {row}: {text}"))
             .and_then(|batch| match batch {
                 Some(batch) if batch.num_rows() <= self.rows.len() - taken => Ok(batch),
@@ -234,12 +322,7 @@ fn check_footer(footer: &ParquetMetaData, file_bytes: i64) -> Result<u32, String
     if rows < 0 || group_rows != Some(rows) {
         return Err("is damaged: its footer's row counts do not add up; write it anew".into());
     }
-    if rows > ROWS_MAX {
-        return Err(format!("has {rows} rows; at most {ROWS_MAX} are read from one file"));
-    }
-    if rows == 0 {
-        return Err("has no rows".into());
-    }
+    let count = check_rows(rows)?;
     let limit = file_bytes.saturating_mul(EXPANSION_MAX).min(CHUNK_BYTES_MAX);
     for chunk in footer.row_groups().iter().flat_map(|group| group.columns()) {
         let bytes = chunk.uncompressed_size();
@@ -251,12 +334,22 @@ fn check_footer(footer: &ParquetMetaData, file_bytes: i64) -> Result<u32, String
             ));
         }
     }
-    Ok(u32::try_from(rows).expect("at most 2^31 rows"))
+    Ok(count)
+}
+
+/// The number of rows, once it is one that is read.
+fn check_rows(rows: i64) -> Result<u32, String> {
+    match u32::try_from(rows) {
+        Ok(0) => Err("has no rows".into()),
+        Ok(count) if rows <= ROWS_MAX => Ok(count),
+        _ => Err(format!("has {rows} rows; at most {ROWS_MAX} are read from one table")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use arrow::array::{AsArray, Float64Array, Int32Array};
     use arrow::datatypes::Int32Type;
@@ -285,6 +378,30 @@ mod tests {
             .unwrap();
         let expected: Vec<i32> = rows.iter().map(|&row| i32::try_from(row).unwrap() * 3).collect();
         assert_eq!(found.concat(), expected);
+    }
+
+    #[test]
+    fn rows_in_memory_are_met_as_those_of_a_file_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Table::open(&numbers(dir.path(), "t", 30_000)).unwrap();
+        let all: Vec<u32> = (0..30_000).collect();
+        let whole = file.scan(&["x", "y"], &all, vec![(); 30_000], |chunk| Ok(chunk.batch));
+        let batches = whole.unwrap();
+        let memory = Table::of("m".into(), batches[0].schema(), batches).unwrap();
+        let some = all.iter().copied().filter(|row| row % 7 == 3 || *row > 20_000).collect();
+        for rows in [all, some, vec![], vec![29_999]] {
+            let read = |table: &Table| {
+                let found = table.scan(&["y"], &rows, rows.clone(), |chunk| {
+                    assert_eq!(chunk.rows, chunk.items);
+                    assert!(chunk.rows.len() <= CHUNK_ROWS_MAX);
+                    Ok(chunk.column("y").as_primitive::<Int32Type>().values().to_vec())
+                });
+                found.unwrap().concat()
+            };
+            assert_eq!(read(&file), read(&memory));
+        }
+        let none = Table::of("m".into(), memory.schema.clone(), Vec::new()).err().unwrap();
+        assert_eq!(none.to_string(), "m: has no rows");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arrow::array::{
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field};
 
+use super::array::{Array, Layout};
 use super::kind::{Kind, Scalar};
 use super::numeric;
 
@@ -18,22 +19,11 @@ use super::numeric;
 const EPOCH_DAYS: i32 = 10_957;
 /// The same in microseconds.
 const EPOCH_MICROSECONDS: i64 = 10_957 * 86_400_000_000;
-/// An array has at most this many axes (`MAXDIM`).
-const AXES_MAX: usize = 6;
 
 /// Why bytes are no value of their column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Malformed(pub(super) &'static str);
-
-/// Which way bytes are laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// As `typsend` writes them.
-    Wire,
-    /// As in a heap tuple, without the length of those that vary.
-    Heap,
-}
 
 /// A column that grows.
 pub(super) struct Column {
@@ -258,6 +248,26 @@ impl Column {
         Ok(())
     }
 
+    /// Adds floats of the binary protocol, each with its length of four before it, if that is what
+    /// this column and these bytes are: images as arrays have thousands of them.
+    pub(super) fn push_floats(&mut self, bytes: &[u8], count: usize) -> bool {
+        let Values::F32(values) = &mut self.values else { return false };
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        let is_plain = rest.is_empty()
+            && chunks.len() == count
+            && chunks.iter().all(|chunk| chunk[..4] == [0, 0, 0, 4]);
+        if is_plain {
+            values.extend(chunks.iter().map(|&[.., a, b, c, d]| f32::from_be_bytes([a, b, c, d])));
+            self.push_valid(count);
+        }
+        is_plain
+    }
+
+    /// The length of each value, where it is fixed.
+    pub(super) fn fixed_length(&self) -> Option<usize> {
+        self.kind.scalar().fixed_length()
+    }
+
     /// Takes the last rows away again, so that as many as this are left; also those that were only
     /// half pushed.
     pub(super) fn truncate(&mut self, rows: usize) {
@@ -286,6 +296,7 @@ impl Column {
         }
     }
 
+    /// Notes so many values that were pushed.
     fn push_valid(&mut self, rows: usize) {
         self.nulls.push_valid(rows);
         self.rows += rows;
@@ -307,7 +318,7 @@ impl Column {
                 }
             }
             (Values::Tensor { elements, .. }, Kind::Tensor(_, shape)) => {
-                if array.axes[..array.axis_count] != shape[..] {
+                if array.shape() != shape {
                     return Err(Malformed(
                         "is an array of another shape than the column's first one; give all rows \
                          one shape",
@@ -389,116 +400,6 @@ impl Values {
             }
         }
     }
-}
-
-/// An array value, its header read.
-struct Array<'a> {
-    axes: [usize; AXES_MAX],
-    axis_count: usize,
-    layout: Layout,
-    /// Which elements are null; all but the heap's have them among the elements.
-    nulls: Option<&'a [u8]>,
-    elements: &'a [u8],
-}
-
-impl<'a> Array<'a> {
-    fn read(bytes: &'a [u8], layout: Layout) -> Result<Self, Malformed> {
-        const SHORT: Malformed = Malformed("is an array that is cut short");
-        let word = |at: usize| -> Result<usize, Malformed> {
-            let bytes = bytes.get(at..at + 4).ok_or(SHORT)?;
-            let bytes = bytes.try_into().expect("four bytes");
-            let word = match layout {
-                Layout::Wire => u32::from_be_bytes(bytes),
-                Layout::Heap => u32::from_le_bytes(bytes),
-            };
-            Ok(word as usize)
-        };
-        let axis_count = word(0)?;
-        if axis_count > AXES_MAX {
-            return Err(Malformed("is an array of more than six axes"));
-        }
-        let mut axes = [0; AXES_MAX];
-        for (i, axis) in axes.iter_mut().enumerate().take(axis_count) {
-            // The protocol has length and lower bound in turn, the heap all lengths first.
-            *axis = word(12 + if layout == Layout::Wire { 8 * i } else { 4 * i })?;
-        }
-        let header = 12 + 8 * axis_count;
-        let (mut nulls, mut start) = (None, header);
-        if layout == Layout::Heap && word(4)? != 0 {
-            // Counted from the length before it.
-            start = word(4)?.checked_sub(4).ok_or(SHORT)?;
-            nulls = Some(bytes.get(header..start).ok_or(SHORT)?);
-        }
-        let elements = bytes.get(start..).ok_or(SHORT)?;
-        Ok(Self { axes, axis_count, layout, nulls, elements })
-    }
-
-    /// How many elements it has; more than there are bytes are none.
-    fn count(&self) -> Result<usize, Malformed> {
-        let axes = &self.axes[..self.axis_count];
-        let count = axes.iter().try_fold(1_usize, |count, &axis| count.checked_mul(axis));
-        let bound = 8 * (self.elements.len() + self.nulls.map_or(0, <[u8]>::len));
-        match count {
-            Some(_) if self.axis_count == 0 => Ok(0),
-            Some(count) if count <= bound => Ok(count),
-            _ => Err(Malformed("is an array of more elements than it has bytes for")),
-        }
-    }
-
-    fn push_into(&self, column: &mut Column) -> Result<(), Malformed> {
-        let count = self.count()?;
-        match self.layout {
-            Layout::Wire => push_wire_elements(column, self.elements, count),
-            Layout::Heap => self.push_heap_elements(column, count),
-        }
-    }
-
-    fn push_heap_elements(&self, column: &mut Column, count: usize) -> Result<(), Malformed> {
-        const SHORT: Malformed = Malformed("is an array with fewer elements than it says");
-        let length = column.kind.scalar().fixed_length();
-        let length = length.expect("the heap's arrays are read where elements have fixed length");
-        let Some(nulls) = self.nulls else {
-            let bytes = self.elements.get(..count * length).ok_or(SHORT)?;
-            return column.push_strided(bytes, (0..count).map(|i| i * length));
-        };
-        if nulls.len() * 8 < count {
-            return Err(SHORT);
-        }
-        let mut rest = self.elements;
-        for i in 0..count {
-            if nulls[i / 8] & (1 << (i % 8)) == 0 {
-                column.push_null();
-            } else {
-                let (element, after) = rest.split_at_checked(length).ok_or(SHORT)?;
-                column.push_heap(element)?;
-                rest = after;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Elements with a length before each, −1 for null.
-fn push_wire_elements(column: &mut Column, bytes: &[u8], count: usize) -> Result<(), Malformed> {
-    // Images as arrays have thousands of floats each.
-    if let Values::F32(values) = &mut column.values
-        && let (chunks, []) = bytes.as_chunks::<8>()
-        && chunks.len() == count
-        && chunks.iter().all(|chunk| chunk[..4] == [0, 0, 0, 4])
-    {
-        let floats = chunks.iter().map(|&[.., a, b, c, d]| f32::from_be_bytes([a, b, c, d]));
-        values.extend(floats);
-        column.push_valid(count);
-        return Ok(());
-    }
-    let mut fields = Fields(bytes);
-    for _ in 0..count {
-        match fields.next()? {
-            Some(element) => column.push_wire(element)?,
-            None => column.push_null(),
-        }
-    }
-    if fields.0.is_empty() { Ok(()) } else { Err(Malformed("has bytes behind its last element")) }
 }
 
 /// Values with a length before each, as tuples and arrays of the binary protocol have them.

@@ -8,6 +8,7 @@
 //!                └── any reason ───────────▶ copy: COPY BINARY ───────────▶ column ──┘
 //! ```
 
+mod array;
 mod batches;
 mod blocks;
 mod checksum;

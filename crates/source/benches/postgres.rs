@@ -19,6 +19,10 @@ mod harness;
 
 use harness::Postgres;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The ways, as they are shown.
 const WAYS: [&str; 7] = ["cat", "direct", "direct-2", "copy", "copy-2", "adbc", "connectorx"];
 /// The database.

@@ -472,7 +472,8 @@ mod tests {
     fn implausible_sizes_are_refused_before_anything_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let table = Table::open(&numbers(dir.path(), "t", 500)).unwrap();
-        let footer = table.footer.metadata();
+        let Body::Parquet { footer, .. } = &table.body else { panic!("it is a file") };
+        let footer = footer.metadata();
         assert_eq!(check_footer(footer, 4_000), Ok(500));
         let bytes = footer.row_group(0).column(0).uncompressed_size();
         assert_eq!(

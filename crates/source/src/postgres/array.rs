@@ -89,7 +89,7 @@ impl<'a> Array<'a> {
         let length = length.expect("the heap's arrays are read where elements have fixed length");
         let Some(nulls) = self.nulls else {
             let bytes = self.elements.get(..count * length).ok_or(SHORT)?;
-            return column.push_strided(bytes, (0..count).map(|i| i * length));
+            return column.push_strided(&mut [], bytes, (0..count).map(|i| i * length));
         };
         if nulls.len() * 8 < count {
             return Err(SHORT);
@@ -97,10 +97,10 @@ impl<'a> Array<'a> {
         let mut rest = self.elements;
         for i in 0..count {
             if nulls[i / 8] & (1 << (i % 8)) == 0 {
-                column.push_null();
+                column.push_null(&mut []);
             } else {
                 let (element, after) = rest.split_at_checked(length).ok_or(SHORT)?;
-                column.push_heap(element)?;
+                column.push_heap(&mut [], element)?;
                 rest = after;
             }
         }
@@ -110,14 +110,19 @@ impl<'a> Array<'a> {
 
 /// Elements with a length before each, −1 for null.
 fn push_wire_elements(column: &mut Column, bytes: &[u8], count: usize) -> Result<(), Malformed> {
-    if column.push_floats(bytes, count) {
+    // Images as arrays have thousands of elements, all of one length.
+    if let Some(length) = column.fixed_length()
+        && count > 0
+        && bytes.len() == count * (4 + length)
+        && column.push_tuples(&mut [], bytes, 4 + length, 0)
+    {
         return Ok(());
     }
     let mut fields = Fields(bytes);
     for _ in 0..count {
         match fields.next()? {
-            Some(element) => column.push_wire(element)?,
-            None => column.push_null(),
+            Some(element) => column.push_wire(&mut [], element)?,
+            None => column.push_null(&mut []),
         }
     }
     if fields.0.is_empty() { Ok(()) } else { Err(Malformed("has bytes behind its last element")) }

@@ -7,12 +7,16 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrowhop_types::Problems;
 
 use super::column::{Column, Fields, Malformed};
-use super::kind::Kind;
+use super::fixed;
+use super::kind::{Kind, Scalar};
+use super::room::Room;
 
 /// A batch has at most this many rows.
 const ROWS_MAX: usize = 1 << 16;
 /// A batch ends when its values take about this many bytes.
 const BYTES_MAX: usize = 16 << 20;
+/// Tuples are gathered up to about this many bytes, which stay in a core's cache.
+const GATHERED_BYTES: usize = 64 << 10;
 /// What a stream of `COPY … (FORMAT binary)` begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
@@ -38,33 +42,82 @@ impl Form {
             wanted.iter().map(|column| column.kind.field(&column.name)).collect();
         Self { place, wanted: wanted.into(), schema: Arc::new(Schema::new(fields)) }
     }
+
+    /// What is wrong with a column, in a row of its part if that is known.
+    fn wrong(&self, column: usize, row: Option<u64>, fault: Malformed) -> Problems {
+        let column = format!("{}, column `{}`", self.place, self.wanted[column].name);
+        let place =
+            row.map_or_else(|| column.clone(), |row| format!("{column}, row {row} of its part"));
+        Problems::one(place, fault.to_string())
+    }
 }
 
 /// Batches being filled.
 pub(super) struct Batches {
     form: Form,
-    pub(super) columns: Vec<Column>,
-    bytes: usize,
-    /// Rows of the largest batch so far, to make room for the next.
-    expected: usize,
+    columns: Vec<Column>,
+    /// The memory of all columns whose values have a fixed length, and where each one's begins.
+    memory: Room,
+    starts: Vec<usize>,
+    /// Rows that there is room for.
+    rows_max: usize,
+    /// Bytes of each column's values, of those whose length varies, in the largest batch so far.
+    expected: Vec<usize>,
     done: Vec<RecordBatch>,
 }
 
 impl Batches {
-    pub(super) fn new(form: &Form) -> Self {
+    /// Batches of at most so many rows.
+    pub(super) fn new(form: &Form, rows_max: usize) -> Self {
+        let mut starts = vec![0];
+        for column in form.wanted.iter() {
+            let bytes = match column.kind {
+                Kind::Scalar(scalar) => fixed::region_bytes(scalar, rows_max),
+                _ => 0,
+            };
+            starts.push(starts[starts.len() - 1] + bytes);
+        }
         let mut new = Self {
             form: form.clone(),
             columns: Vec::new(),
-            bytes: 0,
-            expected: 0,
+            memory: Room::new(0),
+            starts,
+            rows_max,
+            expected: vec![0; form.wanted.len()],
             done: Vec::new(),
         };
-        new.columns = new.fresh();
+        new.begin();
         new
     }
 
-    fn fresh(&self) -> Vec<Column> {
-        self.form.wanted.iter().map(|column| Column::new(&column.kind, self.expected)).collect()
+    /// Batches of as many rows as are a stretch of a stream.
+    pub(super) fn of_stream(form: &Form) -> Self {
+        let row_bytes: usize = form
+            .wanted
+            .iter()
+            .map(|column| match column.kind {
+                Kind::Scalar(scalar) => fixed::width(scalar).unwrap_or(0),
+                _ => 0,
+            })
+            .sum();
+        Self::new(form, (BYTES_MAX / row_bytes.max(1)).min(ROWS_MAX))
+    }
+
+    fn begin(&mut self) -> (Vec<Column>, Room) {
+        let columns = self.form.wanted.iter().zip(&self.expected);
+        let rows = self.rows_max;
+        let columns = columns.map(|(column, &bytes)| Column::new(&column.kind, rows, bytes));
+        let bytes = self.starts[self.starts.len() - 1];
+        let mut memory = Room::new(bytes);
+        memory.grow(bytes);
+        let columns = std::mem::replace(&mut self.columns, columns.collect());
+        (columns, std::mem::replace(&mut self.memory, memory))
+    }
+
+    /// A column, with its region.
+    pub(super) fn column(&mut self, i: usize) -> (&mut Column, &mut [u8]) {
+        let region = &mut self.memory.as_mut_slice()[self.starts[i]..self.starts[i + 1]];
+        (&mut self.columns[i], region)
     }
 
     /// Rows in the batch that is being filled.
@@ -72,39 +125,37 @@ impl Batches {
         self.columns.first().map_or(0, Column::rows)
     }
 
-    /// Notes that values of so many bytes were pushed into the columns; a batch may end here.
-    pub(super) fn pushed(&mut self, bytes: usize) -> Result<(), Problems> {
-        self.bytes += bytes;
-        if self.rows() >= ROWS_MAX || self.bytes >= BYTES_MAX { self.flush() } else { Ok(()) }
+    /// Columns.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
     }
 
-    /// Notes that a page's rows were pushed into the columns; a batch may end here.
-    pub(super) fn pushed_page(&mut self) -> Result<(), Problems> {
-        let bytes = self.columns.iter().map(Column::bytes).sum();
-        self.bytes = bytes;
-        self.pushed(0)
+    /// Takes the last rows away again, also those that were only half pushed.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+    }
+
+    /// Makes sure that so many rows find room: a batch may end here.
+    pub(super) fn reserve(&mut self, rows: usize) -> Result<(), Problems> {
+        let bytes: usize = self.columns.iter().map(Column::bytes).sum();
+        if self.rows() + rows > self.rows_max || bytes >= BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
     /// Ends the batch.
     pub(super) fn flush(&mut self) -> Result<(), Problems> {
-        let rows = self.rows();
-        if rows == 0 {
+        if self.rows() == 0 {
             return Ok(());
         }
-        self.expected = self.expected.max(rows);
-        self.bytes = 0;
-        let fresh = self.fresh();
-        let mut arrays = Vec::with_capacity(fresh.len());
-        for (column, wanted) in
-            std::mem::replace(&mut self.columns, fresh).into_iter().zip(self.form.wanted.iter())
-        {
-            let array = column.finish().map_err(|fault| {
-                Problems::one(
-                    format!("{}, column `{}`", self.form.place, wanted.name),
-                    fault.to_string(),
-                )
-            })?;
-            arrays.push(array);
+        for (expected, column) in self.expected.iter_mut().zip(&self.columns) {
+            *expected = column.bytes().max(*expected);
+        }
+        let (columns, memory) = self.begin();
+        let memory = memory.into_buffer();
+        let mut arrays = Vec::with_capacity(columns.len());
+        for (i, column) in columns.into_iter().enumerate() {
+            let (start, end) = (self.starts[i], self.starts[i + 1]);
+            let array = column.finish(memory.slice_with_length(start, end - start));
+            arrays.push(array.map_err(|fault| self.form.wrong(i, None, fault))?);
         }
         let batch = RecordBatch::try_new(self.form.schema.clone(), arrays);
         self.done.push(batch.expect("columns are made to fit the schema"));
@@ -119,16 +170,34 @@ impl Batches {
 }
 
 /// A stream of `COPY … TO STDOUT (FORMAT binary)`, message by message: each holds whole tuples, the
-/// first a header before them, the last a trailer.
+/// first a header before them, the last a trailer. Tuples of a form without nulls or text are all
+/// equally long; these are gathered, and taken apart column by column.
 pub(super) struct CopyStream {
     batches: Batches,
     has_begun: bool,
     rows: u64,
+    /// The length of a tuple without nulls, if it is always the same, and where its values begin.
+    stride: Option<usize>,
+    places: Vec<usize>,
+    gathered: Vec<u8>,
 }
 
 impl CopyStream {
     pub(super) fn new(form: &Form) -> Self {
-        Self { batches: Batches::new(form), has_begun: false, rows: 0 }
+        let mut places = Vec::new();
+        let mut at = Some(2);
+        for column in form.wanted.iter() {
+            places.extend(at);
+            let length = match column.kind {
+                Kind::Scalar(Scalar::Numeric) => None,
+                Kind::Scalar(scalar) => scalar.fixed_length(),
+                _ => None,
+            };
+            at = at.zip(length).map(|(at, length)| at + 4 + length);
+        }
+        let gathered = Vec::new();
+        let batches = Batches::of_stream(form);
+        Self { batches, has_begun: false, rows: 0, stride: at, places, gathered }
     }
 
     /// Takes one message.
@@ -138,55 +207,96 @@ impl CopyStream {
             rest = header(message).map_err(|fault| self.wrong(None, fault))?;
             self.has_begun = true;
         }
+        if Some(rest.len()) == self.stride {
+            self.gathered.extend_from_slice(rest);
+            let is_full = self.gathered.len() >= GATHERED_BYTES;
+            return if is_full { self.spread() } else { Ok(()) };
+        }
+        self.spread()?;
         while !rest.is_empty() {
-            let Some((count, fields)) = rest.split_first_chunk::<2>() else {
-                return Err(self.wrong(None, Malformed("is cut short")));
-            };
-            let count = i16::from_be_bytes(*count);
-            if count == -1 {
-                return Ok(());
-            }
-            if usize::try_from(count) != Ok(self.batches.columns.len()) {
-                return Err(
-                    self.wrong(None, Malformed("has another number of columns than asked for"))
-                );
-            }
-            let before = fields.len();
-            let mut fields = Fields(fields);
-            for i in 0..self.batches.columns.len() {
-                let column = &mut self.batches.columns[i];
-                let pushed = fields.next().and_then(|value| match value {
-                    Some(value) => column.push_wire(value),
-                    None => {
-                        column.push_null();
-                        Ok(())
-                    }
-                });
-                pushed.map_err(|fault| self.wrong(Some(i), fault))?;
-            }
-            rest = fields.0;
-            self.rows += 1;
-            self.batches.pushed(before - rest.len())?;
+            rest = self.tuple(rest)?;
         }
         Ok(())
     }
 
+    /// Takes gathered tuples apart.
+    fn spread(&mut self) -> Result<(), Problems> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let Some(stride) = self.stride.filter(|_| !gathered.is_empty()) else { return Ok(()) };
+        let count = gathered.len() / stride;
+        let columns = self.batches.width();
+        let has_all = gathered.chunks_exact(stride).all(|tuple| has_columns(tuple, columns));
+        self.batches.reserve(count)?;
+        let before = self.batches.rows();
+        let is_done = has_all
+            && (0..columns).all(|i| {
+                let (column, region) = self.batches.column(i);
+                column.push_tuples(region, &gathered, stride, self.places[i])
+            });
+        if is_done {
+            self.rows += count as u64;
+        } else {
+            self.batches.truncate(before);
+            for tuple in gathered.chunks_exact(stride) {
+                let mut rest = tuple;
+                while !rest.is_empty() {
+                    rest = self.tuple(rest)?;
+                }
+            }
+        }
+        self.gathered = gathered;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Takes one tuple apart; what follows it.
+    fn tuple<'m>(&mut self, message: &'m [u8]) -> Result<&'m [u8], Problems> {
+        let Some((count, fields)) = message.split_first_chunk::<2>() else {
+            return Err(self.wrong(None, Malformed("is cut short")));
+        };
+        if i16::from_be_bytes(*count) == -1 {
+            return Ok(&[]);
+        }
+        if !has_columns(message, self.batches.width()) {
+            return Err(self.wrong(None, Malformed("has another number of columns than asked for")));
+        }
+        self.batches.reserve(1)?;
+        let mut fields = Fields(fields);
+        for i in 0..self.batches.width() {
+            let (column, region) = self.batches.column(i);
+            let pushed = fields.next().and_then(|value| match value {
+                Some(value) => column.push_wire(region, value),
+                None => {
+                    column.push_null(region);
+                    Ok(())
+                }
+            });
+            pushed.map_err(|fault| self.wrong(Some(i), fault))?;
+        }
+        self.rows += 1;
+        Ok(fields.0)
+    }
+
     /// All batches.
     pub(super) fn finish(mut self) -> Result<Vec<RecordBatch>, Problems> {
+        self.spread()?;
         self.batches.take()
     }
 
     fn wrong(&self, column: Option<usize>, fault: Malformed) -> Problems {
-        let form = &self.batches.form;
-        let row = self.rows + 1;
-        let place = match column {
-            Some(i) => {
-                format!("{}, column `{}`, row {row} of its part", form.place, form.wanted[i].name)
+        let (form, row) = (&self.batches.form, self.rows + 1);
+        match column {
+            Some(i) => form.wrong(i, Some(row), fault),
+            None => {
+                Problems::one(format!("{}, row {row} of its part", form.place), fault.to_string())
             }
-            None => format!("{}, row {row} of its part", form.place),
-        };
-        Problems::one(place, fault.to_string())
+        }
     }
+}
+
+/// Whether a tuple says that it has so many columns.
+fn has_columns(tuple: &[u8], columns: usize) -> bool {
+    tuple.first_chunk::<2>().is_some_and(|count| usize::from(u16::from_be_bytes(*count)) == columns)
 }
 
 /// What follows the stream's header.

@@ -34,6 +34,8 @@ use crate::parallel;
 const PIECE_PAGES: u32 = 128;
 /// Pages, with their long values, that one thread takes at a time, in bytes.
 const UNIT_BYTES: u64 = 8 << 20;
+/// A batch has at most this many rows.
+const BATCH_ROWS_MAX: usize = 1 << 18;
 /// A page has at most this many line pointers (`MaxHeapTuplesPerPage`).
 const ITEMS_MAX: u16 = 291;
 
@@ -189,6 +191,13 @@ impl Scan<'_> {
             .collect()
     }
 
+    /// Rows of the largest batch: a unit of pages full of the shortest tuples, within bounds.
+    fn batch_rows(&self) -> usize {
+        let page_rows = self.layout.page_rows_max().min(usize::from(ITEMS_MAX));
+        let pages = usize::try_from(UNIT_BYTES).unwrap_or(usize::MAX) / PAGE_BYTES;
+        (pages * page_rows + usize::from(ITEMS_MAX)).min(BATCH_ROWS_MAX)
+    }
+
     /// One thread's share of the units.
     fn work(
         &self,
@@ -203,7 +212,7 @@ impl Scan<'_> {
         let mut reader = UnitReader {
             scan: self,
             blocks: &mut *blocks,
-            batches: Batches::new(self.form),
+            batches: Batches::new(self.form, self.batch_rows()),
             buffer: Vec::new(),
             places: Vec::new(),
         };
@@ -280,6 +289,7 @@ impl UnitReader<'_> {
             let read = self.blocks.read(first, &mut buffer);
             let (pages, _) = buffer.as_chunks_mut::<PAGE_BYTES>();
             for (page, block) in pages.iter_mut().zip(first..) {
+                self.batches.reserve(usize::from(ITEMS_MAX))?;
                 let mut found = read.and_then(|()| self.page(page, block, unit, toast));
                 if matches!(found, Err(Fallback::Checksum | Fallback::Damaged)) {
                     // It may have been torn by a write; then it is whole the next time.
@@ -307,9 +317,9 @@ impl UnitReader<'_> {
         self.places.clear();
         page.visible(unit.items.clone(), &mut self.places)?;
         let before = self.batches.rows();
-        let pushed = self.scan.layout.push(bytes, &self.places, &mut self.batches.columns, toast);
+        let pushed = self.scan.layout.push(bytes, &self.places, &mut self.batches, toast);
         if let Err(fault) = pushed {
-            self.batches.columns.iter_mut().for_each(|column| column.truncate(before));
+            self.batches.truncate(before);
             return Err(fault);
         }
         Ok(page.lsn)
@@ -326,7 +336,7 @@ impl UnitReader<'_> {
         match found {
             Ok(lsn) => {
                 done.lsns.push(Some(lsn));
-                self.batches.pushed_page()
+                Ok(())
             }
             Err(_) => {
                 done.lsns.push(None);

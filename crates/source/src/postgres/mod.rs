@@ -16,6 +16,7 @@ mod column;
 mod control_file;
 mod copy;
 mod direct;
+mod fixed;
 mod gates;
 mod kind;
 mod lock;
@@ -25,6 +26,7 @@ mod page;
 mod plan;
 mod relation;
 mod report;
+mod room;
 mod server;
 mod toast;
 mod tuple;
@@ -156,12 +158,18 @@ fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError>
             return Err(Problems::one(part.name, text).into());
         }
         let batches = joined(part.batches);
-        let bytes = batches.iter().map(|batch| batch.get_array_memory_size() as u64).sum();
+        let bytes = batches.iter().map(|batch| bytes_of(batch)).sum();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         reading.parts.push(PartReport { name: part.name, path: part.path, rows, bytes });
         reading.batches.extend(batches);
     }
     reading.ok_or_else(|| Problems::one("table", "is partitioned and has no partition").into())
+}
+
+/// Bytes of a batch's values; its columns may share their memory.
+fn bytes_of(batch: &RecordBatch) -> u64 {
+    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    sizes.map(|size| size.unwrap_or(0) as u64).sum()
 }
 
 /// Small batches, as there are around pages that were read by SQL, made into larger ones.

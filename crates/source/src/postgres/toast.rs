@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::blocks::Blocks;
 use super::page::{Fallback, PAGE_BYTES, Page, PageRules, Place, TupleHeader, u32_at};
+use super::room::Room;
 
 /// Pages read at a time.
 const WINDOW_PAGES: u32 = 64;
@@ -66,8 +67,8 @@ struct Chunk {
 /// The long values of one table, for one reader.
 pub(super) struct Toast<'a> {
     /// Room for values that are unpacked or converted.
-    pub(super) scratch: Vec<u8>,
-    packed: Vec<u8>,
+    pub(super) scratch: Room,
+    packed: Room,
     relation: u32,
     /// Pages of it; none where the table has no long values.
     pages: u32,
@@ -95,8 +96,8 @@ impl<'a> Toast<'a> {
         rules: PageRules,
     ) -> Self {
         Self {
-            scratch: Vec::new(),
-            packed: Vec::new(),
+            scratch: Room::default(),
+            packed: Room::default(),
             relation,
             pages,
             blocks,
@@ -112,7 +113,7 @@ impl<'a> Toast<'a> {
     }
 
     /// Appends a value as it is stored.
-    pub(super) fn append(&mut self, long: &Long, out: &mut Vec<u8>) -> Result<(), Fallback> {
+    pub(super) fn append(&mut self, long: &Long, out: &mut Room) -> Result<(), Fallback> {
         if long.relation != self.relation {
             return Err(Fallback::Toast);
         }
@@ -125,20 +126,20 @@ impl<'a> Toast<'a> {
             if length == 0 || length > end - out.len() {
                 return Err(Fallback::Toast);
             }
-            out.extend_from_slice(&self.window[start..start + length]);
+            out.extend(&self.window[start..start + length]);
             number += 1;
         }
         Ok(())
     }
 
     /// A compressed value, in a buffer to be given back.
-    pub(super) fn packed(&mut self, long: &Long) -> Result<Vec<u8>, Fallback> {
+    pub(super) fn packed(&mut self, long: &Long) -> Result<Room, Fallback> {
         let mut packed = std::mem::take(&mut self.packed);
-        packed.clear();
+        packed.truncate(0);
         self.append(long, &mut packed).map(|()| packed)
     }
 
-    pub(super) fn give_back(&mut self, packed: Vec<u8>) {
+    pub(super) fn give_back(&mut self, packed: Room) {
         self.packed = packed;
     }
 

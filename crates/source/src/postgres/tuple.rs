@@ -1,8 +1,10 @@
 //! Takes heap tuples apart (`heap_deform_tuple`, `src/include/varatt.h`): attributes one after the
 //! other, each aligned as `pg_attribute` says, of a fixed length or with their own.
 
+use super::batches::Batches;
 use super::column::{Column, Malformed};
 use super::page::{Fallback, PAGE_BYTES, Place, TupleHeader, u32_at};
+use super::room::Room;
 use super::toast::{Long, Toast};
 
 /// A value is at most this long: 1 GiB.
@@ -48,21 +50,27 @@ impl TupleLayout {
         Self { attributes, offsets, fixed_bytes: at }
     }
 
+    /// How many tuples a page has at most, if none of their values is null.
+    pub(super) fn page_rows_max(&self) -> usize {
+        // A tuple's header has 23 bytes, to a multiple of 8, and its line pointer 4.
+        PAGE_BYTES / ((24 + self.fixed_bytes).next_multiple_of(8) + 4)
+    }
+
     /// Adds the tuples at these places of a page to the columns.
     pub(super) fn push(
         &self,
         page: &[u8; PAGE_BYTES],
         places: &[Place],
-        columns: &mut [Column],
+        batches: &mut Batches,
         toast: &mut Toast<'_>,
     ) -> Result<(), Fallback> {
         if self.offsets.len() == self.attributes.len()
             && places.iter().all(|at| self.fits(page, at))
         {
-            return Ok(self.push_columns(page, places, columns)?);
+            return Ok(self.push_columns(page, places, batches)?);
         }
         for place in places {
-            self.push_tuple(&page[place.start..place.end], columns, toast)?;
+            self.push_tuple(&page[place.start..place.end], batches, toast)?;
         }
         Ok(())
     }
@@ -80,13 +88,14 @@ impl TupleLayout {
         &self,
         page: &[u8],
         places: &[Place],
-        columns: &mut [Column],
+        batches: &mut Batches,
     ) -> Result<(), Malformed> {
         let starts: Vec<usize> =
             places.iter().map(|at| at.start + usize::from(page[at.start + 22])).collect();
         for (attribute, offset) in self.attributes.iter().zip(&self.offsets) {
             if let Some(column) = attribute.column {
-                columns[column].push_strided(page, starts.iter().map(|start| start + offset))?;
+                let (column, region) = batches.column(column);
+                column.push_strided(region, page, starts.iter().map(|start| start + offset))?;
             }
         }
         Ok(())
@@ -95,39 +104,39 @@ impl TupleLayout {
     fn push_tuple(
         &self,
         tuple: &[u8],
-        columns: &mut [Column],
+        batches: &mut Batches,
         toast: &mut Toast<'_>,
     ) -> Result<(), Fallback> {
         let header = TupleHeader::of(tuple);
         let mut at = header.data;
         for (i, attribute) in self.attributes.iter().enumerate() {
-            let column = attribute.column.map(|column| &mut columns[column]);
+            let column = attribute.column.map(|column| batches.column(column));
             if i >= header.attributes {
                 match (column, &attribute.missing) {
-                    (Some(column), Some(value)) => column.push_wire(value)?,
-                    (Some(column), None) => column.push_null(),
+                    (Some((column, region)), Some(value)) => column.push_wire(region, value)?,
+                    (Some((column, region)), None) => column.push_null(region),
                     (None, _) => {}
                 }
                 continue;
             }
             if header.has_nulls && is_null(tuple, i)? {
-                if let Some(column) = column {
-                    column.push_null();
+                if let Some((column, region)) = column {
+                    column.push_null(region);
                 }
                 continue;
             }
             let Some(length) = attribute.length else {
                 let value = Varlena::read(tuple, &mut at, attribute.alignment)?;
-                if let Some(column) = column {
-                    value.push(column, toast)?;
+                if let Some((column, region)) = column {
+                    value.push(column, region, toast)?;
                 }
                 continue;
             };
             at = at.next_multiple_of(attribute.alignment);
             let value = tuple.get(at..at + length).ok_or(Fallback::Damaged)?;
             at += length;
-            if let Some(column) = column {
-                column.push_heap(value)?;
+            if let Some((column, region)) = column {
+                column.push_heap(region, value)?;
             }
         }
         Ok(())
@@ -180,35 +189,39 @@ impl<'a> Varlena<'a> {
         }
     }
 
-    fn push(self, column: &mut Column, toast: &mut Toast<'_>) -> Result<(), Fallback> {
-        match self {
-            Self::Plain(value) => Ok(column.push_heap(value)?),
-            Self::Compressed(value) => {
-                let mut scratch = std::mem::take(&mut toast.scratch);
-                let done = column.push_written(&mut scratch, |out| unpack(value, out));
-                toast.scratch = scratch;
-                done
+    fn push(
+        self,
+        column: &mut Column,
+        region: &mut [u8],
+        toast: &mut Toast<'_>,
+    ) -> Result<(), Fallback> {
+        if let Self::Plain(value) = self {
+            return Ok(column.push_heap(region, value)?);
+        }
+        let mut scratch = std::mem::take(&mut toast.scratch);
+        let done = match self {
+            Self::External(long) if long.is_compressed() => {
+                toast.packed(&long).and_then(|packed| {
+                    let done = column
+                        .push_written(region, &mut scratch, |to| unpack(packed.as_slice(), to));
+                    toast.give_back(packed);
+                    done
+                })
             }
             Self::External(long) => {
-                let mut scratch = std::mem::take(&mut toast.scratch);
-                let done = if long.is_compressed() {
-                    toast.packed(&long).and_then(|packed| {
-                        let done = column.push_written(&mut scratch, |out| unpack(&packed, out));
-                        toast.give_back(packed);
-                        done
-                    })
-                } else {
-                    column.push_written(&mut scratch, |out| toast.append(&long, out))
-                };
-                toast.scratch = scratch;
-                done
+                column.push_written(region, &mut scratch, |to| toast.append(&long, to))
             }
-        }
+            Self::Plain(value) | Self::Compressed(value) => {
+                column.push_written(region, &mut scratch, |to| unpack(value, to))
+            }
+        };
+        toast.scratch = scratch;
+        done
     }
 }
 
 /// Unpacks a compressed value: its length of 30 bits and its method, then its bytes.
-fn unpack(value: &[u8], out: &mut Vec<u8>) -> Result<(), Fallback> {
+fn unpack(value: &[u8], to: &mut Room) -> Result<(), Fallback> {
     let Some((info, packed)) = value.split_first_chunk::<4>() else {
         return Err(Fallback::Damaged);
     };
@@ -217,11 +230,10 @@ fn unpack(value: &[u8], out: &mut Vec<u8>) -> Result<(), Fallback> {
     if length > VALUE_BYTES_MAX || length > EXPANSION_MAX * (packed.len() + 1) {
         return Err(Fallback::Damaged);
     }
-    let start = out.len();
-    out.resize(start + length, 0);
+    let to = to.grow(length);
     let written = match info >> 30 {
-        0 => pglz::decompress_into(packed, &mut out[start..], true),
-        1 => lz4_flex::block::decompress_into(packed, &mut out[start..]).ok(),
+        0 => pglz::decompress_into(packed, to, true),
+        1 => lz4_flex::block::decompress_into(packed, to).ok(),
         _ => None,
     };
     if written == Some(length) { Ok(()) } else { Err(Fallback::Damaged) }

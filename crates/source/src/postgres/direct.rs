@@ -332,7 +332,10 @@ impl UnitReader<'_> {
         found: Result<u64, Fallback>,
         done: &mut Done,
     ) -> Result<(), Problems> {
-        done.counts.add(found.map(drop));
+        // A page that is cut into several units counts once where it is read.
+        if unit.items.start == 0 || found.is_err() {
+            done.counts.add(found.map(drop));
+        }
         match found {
             Ok(lsn) => {
                 done.lsns.push(Some(lsn));

@@ -101,6 +101,18 @@ pub(crate) fn gather<T>(problems: &mut Problems, result: Result<T, Problems>) ->
     result.map_err(|found| problems.extend("", &found)).ok()
 }
 
+/// The same, where other failures end the pass.
+pub(crate) fn gather_input<T>(
+    problems: &mut Problems,
+    result: Result<T, SourceError>,
+) -> Result<Option<T>, SourceError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(SourceError::Input(found)) => Ok(gather(problems, Err(found))),
+        Err(other) => Err(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,7 +103,7 @@ fn write_file(
 mod tests {
     use super::*;
     use crate::fixtures::{concat, generated_spec, train_of};
-    use crate::{DataSpec, Inputs, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
+    use crate::{DataSpec, Inputs, Location, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
 
     #[test]
     fn shards_written_are_read_back_as_the_same_tensors() {
@@ -125,8 +125,8 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 4, "no partial file is left");
 
         let again = prepare(&DataSpec {
-            origin: Origin::Parquet {
-                train: paths[0].clone(),
+            origin: Origin::Tables {
+                train: Location::File(paths[0].clone()),
                 validation: None,
                 inputs: vec![NamedInputs {
                     name: None,

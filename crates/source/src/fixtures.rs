@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
 use crate::{
-    DataSpec, Generator, Inputs, NamedInputs, Origin, Prepared, TableInputs, TargetKind,
+    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Prepared, TableInputs, TargetKind,
     TargetSpec, prepare,
 };
 
@@ -33,9 +33,9 @@ pub(crate) fn generated_spec(rows: u64, validation_rows: u64) -> DataSpec {
 /// One shard of a file whose target is the column `y`.
 pub(crate) fn file_spec(train: &Path, inputs: Inputs) -> DataSpec {
     let target = TargetSpec { name: None, column: "y".into(), kind: TargetKind::Auto };
-    let train = train.to_owned();
+    let train = Location::File(train.to_owned());
     let (inputs, targets) = (vec![NamedInputs { name: None, inputs }], vec![target]);
-    let origin = Origin::Parquet { train, validation: None, inputs, targets };
+    let origin = Origin::Tables { train, validation: None, inputs, targets };
     DataSpec { origin, shards: 1, ..generated_spec(0, 0) }
 }
 
@@ -51,8 +51,8 @@ pub(crate) fn all_columns() -> Inputs {
 
 /// The same data set with a validation file.
 pub(crate) fn with_validation(mut spec: DataSpec, path: &Path) -> DataSpec {
-    let Origin::Parquet { validation, .. } = &mut spec.origin else { panic!("no files") };
-    *validation = Some(path.to_owned());
+    let Origin::Tables { validation, .. } = &mut spec.origin else { panic!("no files") };
+    *validation = Some(Location::File(path.to_owned()));
     spec
 }
 

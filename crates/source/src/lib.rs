@@ -1,4 +1,5 @@
-//! Where shards come from: this crate turns a source (Parquet files, or a generated data set) into
+//! Where shards come from: this crate turns a source (Parquet files, PostgreSQL, or a generated data
+//! set) into
 //! a prepared data set, shuffled once and dealt into shards, in the form that
 //! `arrowhop_types::data` describes. It prepares new rows in the same way later, and writes shards
 //! back out as Parquet. It knows nothing of networks, of training or of the cluster.
@@ -50,5 +51,6 @@ pub use prepare::{Prepared, PreparedShard, prepare};
 pub use prepare_new::{NewOptions, NewOrigin, NewRows, TargetUse, prepare_new};
 pub use shards::shard_schema;
 pub use spec::{
-    DataSpec, Generator, Inputs, NamedInputs, Origin, Side, TableInputs, TargetKind, TargetSpec,
+    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Side, TableInputs, TargetKind,
+    TargetSpec,
 };

@@ -1,19 +1,19 @@
 //! Prepares a data set: from a specification to shards in memory.
 
-use std::path::Path;
-
 use arrow::array::RecordBatch;
 use arrowhop_types::{DataSet, Part, Problems, ShardId, ShardInfo};
 
 use crate::deal::{BatchRows, Deal};
 use crate::digest;
 use crate::encoder::Encoder;
-use crate::error::{SourceError, gather};
+use crate::error::{SourceError, gather, gather_input};
+use crate::postgres::PartReport;
 use crate::preparation::Preparation;
 use crate::shapes::Shapes;
 use crate::shards::{Buffers, batch_rows, into_batches};
 use crate::spec::{
-    DataSpec, Generator, NamedInputs, Origin, TargetSpec, input_names, target_names,
+    DataSpec, Generator, Location, NamedInputs, Origin, TargetSpec, columns_used, input_names,
+    target_names,
 };
 use crate::table::Table;
 use crate::target::{Labels, TargetEncoder};
@@ -25,6 +25,8 @@ pub struct Prepared {
     pub data_set: DataSet,
     /// Its rows, by shard number.
     pub shards: Vec<PreparedShard>,
+    /// How tables that are no files were read.
+    pub sources: Vec<PartReport>,
 }
 
 /// The rows of one shard, as `arrowhop_types::data` lays them out.
@@ -44,32 +46,40 @@ pub struct PreparedShard {
 pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
     spec.check()?;
     match &spec.origin {
-        Origin::Parquet { train, validation, inputs, targets } => {
+        Origin::Tables { train, validation, inputs, targets } => {
             let columns = Columns { inputs, targets };
-            prepare_files(spec, train, validation.as_deref(), &columns)
+            prepare_tables(spec, train, validation.as_ref(), &columns)
         }
         Origin::Generated(generator) => prepare_generated(spec, generator),
     }
 }
 
-/// Which columns of a file are to be used.
+/// Which columns of a table are to be used.
 struct Columns<'a> {
     inputs: &'a [NamedInputs],
     targets: &'a [TargetSpec],
 }
 
-fn prepare_files(
+fn prepare_tables(
     spec: &DataSpec,
-    train: &Path,
-    validation: Option<&Path>,
+    train: &Location,
+    validation: Option<&Location>,
     columns: &Columns<'_>,
 ) -> Result<Prepared, SourceError> {
     let mut problems = Problems::new();
-    let train = gather(&mut problems, Table::open(train));
-    let validation = validation.map(|path| gather(&mut problems, Table::open(path)));
+    let mut sources = Vec::new();
+    let mut find = |location: &Location| {
+        let used = columns_used(columns.inputs, columns.targets);
+        let found = gather_input(&mut problems, Table::find(location, used))?;
+        Ok::<_, SourceError>(found.map(|(table, parts)| {
+            sources.extend(parts);
+            table
+        }))
+    };
+    let train = find(train)?;
+    let validation = validation.map(&mut find).transpose()?.flatten();
     problems.or(())?;
-    let train = train.expect("it opened without a problem");
-    let validation = validation.flatten();
+    let train = train.expect("it was found without a problem");
 
     let mut problems = Problems::new();
     let validation_rows = validation.as_ref().map(Table::rows);
@@ -107,7 +117,8 @@ fn prepare_files(
             [train, own.as_ref().unwrap_or(train)]
         })
         .collect();
-    Ok(assemble(spec, &preparation, &batches, filled, &labels))
+    let prepared = assemble(spec, &preparation, &batches, filled, &labels);
+    Ok(Prepared { sources, ..prepared })
 }
 
 impl Columns<'_> {
@@ -190,11 +201,13 @@ fn assemble(
         rows_digest: digest::sum(digests.into_iter().flatten()),
         preparation,
     };
-    Prepared { data_set, shards }
+    Prepared { data_set, shards, sources: Vec::new() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use arrow::array::{BinaryArray, Float64Array, Int32Array};
 
     use super::*;

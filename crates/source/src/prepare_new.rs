@@ -1,7 +1,5 @@
 //! Prepares new rows, to evaluate or to predict, exactly as a model's training rows were prepared.
 
-use std::path::PathBuf;
-
 use arrow::array::RecordBatch;
 use arrowhop_types::{InputSpec, Part, Problems, TargetColumn};
 
@@ -11,15 +9,15 @@ use crate::error::{SourceError, gather};
 use crate::preparation::Preparation;
 use crate::shapes::Shapes;
 use crate::shards::{Buffers, batch_rows, into_batches};
-use crate::spec::Generator;
+use crate::spec::{Generator, Location};
 use crate::table::Table;
 use crate::target::Labels;
 
 /// Where new rows come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NewOrigin {
-    /// A Parquet file on this machine.
-    Parquet(PathBuf),
+    /// A table.
+    Table(Location),
     /// Rows made up by this program.
     Generated {
         /// Which, and how many.
@@ -83,14 +81,17 @@ pub fn prepare_new(
         return Err(Problems::one("max_rows", "is 0; give at least 1").into());
     }
     match origin {
-        NewOrigin::Parquet(path) => new_from_file(&preparation, &Table::open(path)?, options),
+        NewOrigin::Table(location) => {
+            let (table, _) = Table::find(location, None)?;
+            new_from_table(&preparation, &table, options)
+        }
         NewOrigin::Generated { generator, seed, part } => {
             new_from_generator(&preparation, generator, Shapes::new(*seed), *part, options)
         }
     }
 }
 
-fn new_from_file(
+fn new_from_table(
     preparation: &Preparation,
     table: &Table,
     options: &NewOptions,
@@ -181,6 +182,8 @@ mod tests {
 
     use arrow::array::{BooleanArray, Float64Array, StringArray};
 
+    use std::path::PathBuf;
+
     use super::*;
     use crate::fixtures::{
         all_columns, column, concat, file_spec, generated_spec, train_of, validation_of, write,
@@ -206,7 +209,7 @@ mod tests {
         let mut trained = train_of(&prepared);
         trained.sort_by_key(|(row, ..)| *row);
         let preparation = &prepared.data_set.preparation;
-        let origin = NewOrigin::Parquet(path);
+        let origin = NewOrigin::Table(Location::File(path));
         let new = prepare_new(preparation, &origin, &NewOptions::default()).unwrap();
         assert_eq!((new.rows, new.has_targets), (4, true));
         assert_eq!(
@@ -225,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let train = people(dir.path(), "train", true);
         let preparation = prepare(&file_spec(&train, all_columns())).unwrap().data_set.preparation;
-        let origin = NewOrigin::Parquet(people(dir.path(), "new", false));
+        let origin = NewOrigin::Table(Location::File(people(dir.path(), "new", false)));
         let new = prepare_new(&preparation, &origin, &NewOptions::default()).unwrap();
         assert_eq!((new.rows, new.has_targets), (4, false));
         let options = NewOptions { max_rows: None, target: TargetUse::Required };

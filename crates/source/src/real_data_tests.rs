@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use arrowhop_types::{Dtype, Part, Target};
 
 use crate::fixtures::{all_columns, generated_spec, train_of, validation_of};
-use crate::{DataSpec, Inputs, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
+use crate::{DataSpec, Inputs, Location, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
 
 fn data(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
@@ -21,7 +21,12 @@ fn spec(train: PathBuf, validation: Option<PathBuf>, inputs: Inputs) -> DataSpec
     let target = TargetSpec { name: None, column: "label".into(), kind: TargetKind::Auto };
     let (inputs, targets) = (vec![NamedInputs { name: None, inputs }], vec![target]);
     DataSpec {
-        origin: Origin::Parquet { train, validation, inputs, targets },
+        origin: Origin::Tables {
+            train: Location::File(train),
+            validation: validation.map(Location::File),
+            inputs,
+            targets,
+        },
         ..generated_spec(0, 0)
     }
 }

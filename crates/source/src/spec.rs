@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use arrowhop_types::{Problems, ROW};
 
+use crate::postgres::{Request, Server};
+
 /// Elements of one example are at most this many: 2²⁴.
 pub(crate) const ELEMENTS_MAX: usize = 1 << 24;
 /// Inputs are at most this many, and targets too: what MADlib's five leave room for, within the 16
@@ -31,15 +33,29 @@ pub struct DataSpec {
     pub validation_fraction: Option<f64>,
 }
 
+/// Where one table is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Location {
+    /// A Parquet file on this machine.
+    File(PathBuf),
+    /// Rows of a PostgreSQL database. Which columns are read follows from what is done with them.
+    Postgres {
+        /// The database.
+        server: Server,
+        /// The rows.
+        request: Request,
+    },
+}
+
 /// Where rows come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
-    /// Parquet files on this machine.
-    Parquet {
+    /// Tables.
+    Tables {
         /// Training rows.
-        train: PathBuf,
+        train: Location,
         /// Validation rows.
-        validation: Option<PathBuf>,
+        validation: Option<Location>,
         /// Which columns become inputs; at least one entry.
         inputs: Vec<NamedInputs>,
         /// Which columns are learned; at least one.
@@ -186,7 +202,7 @@ impl DataSpec {
                 problems.push("validation_fraction", text);
             }
         }
-        if let Origin::Parquet { inputs, targets, .. } = &self.origin {
+        if let Origin::Tables { inputs, targets, .. } = &self.origin {
             check_columns(inputs, targets, &mut problems);
         }
         problems.or(())
@@ -196,10 +212,30 @@ impl DataSpec {
 impl Origin {
     fn has_validation(&self) -> bool {
         match self {
-            Self::Parquet { validation, .. } => validation.is_some(),
+            Self::Tables { validation, .. } => validation.is_some(),
             Self::Generated(Generator::Shapes { validation_rows, .. }) => *validation_rows > 0,
         }
     }
+}
+
+/// The columns that these inputs and targets are of; nothing where an input is of all that are left.
+pub(crate) fn columns_used(inputs: &[NamedInputs], targets: &[TargetSpec]) -> Option<Vec<String>> {
+    let has_rest = inputs.iter().any(|of| match &of.inputs {
+        Inputs::Table(table) => table.columns.is_none(),
+        _ => false,
+    });
+    if has_rest {
+        return None;
+    }
+    let inputs = inputs.iter().flat_map(|of| of.inputs.columns());
+    let all = inputs.chain(targets.iter().map(|target| target.column.as_str()));
+    let mut used: Vec<String> = Vec::new();
+    for column in all {
+        if !used.iter().any(|known| known == column) {
+            used.push(column.to_owned());
+        }
+    }
+    Some(used)
 }
 
 /// What the shards' columns of these inputs are called.
@@ -360,9 +396,9 @@ mod tests {
     fn everything_wrong_in_a_specification_is_said_at_once() {
         let spec = DataSpec {
             name: "x".into(),
-            origin: Origin::Parquet {
-                train: "train.parquet".into(),
-                validation: Some("validation.parquet".into()),
+            origin: Origin::Tables {
+                train: Location::File("train.parquet".into()),
+                validation: Some(Location::File("validation.parquet".into())),
                 inputs: vec![NamedInputs {
                     name: None,
                     inputs: Inputs::Tensor {

@@ -20,7 +20,10 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::ParquetMetaData;
 
+use crate::error::SourceError;
 use crate::parallel;
+use crate::postgres::{self, PartReport, Request};
+use crate::spec::Location;
 
 /// Rows of a table are at most this many: 2³¹.
 const ROWS_MAX: i64 = 1 << 31;
@@ -79,6 +82,24 @@ impl Table {
         let rows = check_footer(footer.metadata(), bytes).map_err(wrong)?;
         let (name, schema) = (path.display().to_string(), footer.schema().clone());
         Ok(Self { name, schema, rows, body: Body::Parquet { file, footer } })
+    }
+
+    /// Opens a table, wherever it is; of its columns at least these, else all. Reads it into memory if
+    /// it cannot be read row by row, and then reports how.
+    pub(crate) fn find(
+        location: &Location,
+        columns: Option<Vec<String>>,
+    ) -> Result<(Self, Vec<PartReport>), SourceError> {
+        match location {
+            Location::File(path) => Ok((Self::open(path)?, Vec::new())),
+            Location::Postgres { server, request } => {
+                let request = Request { columns, ..request.clone() };
+                let reading = postgres::read(server, &request)?;
+                let name = request.rows.name();
+                let table = Self::of(name, reading.schema, reading.batches)?;
+                Ok((table, reading.parts))
+            }
+        }
     }
 
     /// A table of these rows, by this name in messages.

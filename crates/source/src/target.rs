@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn learn_as(mut spec: DataSpec, as_kind: TargetKind) -> DataSpec {
-        let Origin::Parquet { targets, .. } = &mut spec.origin else { panic!("no files") };
+        let Origin::Tables { targets, .. } = &mut spec.origin else { panic!("no files") };
         targets[0].kind = as_kind;
         spec
     }

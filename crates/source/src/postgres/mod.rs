@@ -68,6 +68,17 @@ pub enum Rows {
     Query(String),
 }
 
+impl Rows {
+    /// What they are called in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Table(name) => format!("table {name}"),
+            Self::Query(_) => "query".to_owned(),
+        }
+    }
+}
+
 /// Which way rows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {

@@ -88,6 +88,12 @@ impl Server {
         Ok(server)
     }
 
+    /// Whether a connection string holds a password, which nobody wants to find in a record.
+    #[must_use]
+    pub fn has_password(text: &str) -> bool {
+        text.parse::<Config>().is_ok_and(|config| config.get_password().is_some())
+    }
+
     /// Reads with the rights of this role, which the user must be a member of.
     #[must_use]
     pub fn with_role(mut self, role: Option<String>) -> Self {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::harness::Postgres;
@@ -386,4 +386,120 @@ fn rights_are_those_of_the_one_who_asks() {
     );
     cluster.sql(&database, "GRANT UPDATE ON open TO loader");
     assert_eq!(why(&loader, "open"), "direct");
+}
+
+/// Rounds of the test with writers; ARROWHOP_ROUNDS asks for more.
+fn rounds() -> u64 {
+    std::env::var("ARROWHOP_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25)
+}
+
+/// Writers move amounts between accounts all the time, and rewrite, add and delete rows with long
+/// values; whatever a snapshot sees, amounts add up to the same.
+#[test]
+fn while_others_write_every_reading_is_of_one_moment() {
+    let Some(cluster) = Postgres::start(&[], &["autovacuum_naptime = 1s"]) else { return };
+    let database = cluster.database("writers", &[]);
+    cluster.sql(
+        &database,
+        "
+        CREATE TABLE accounts (id int PRIMARY KEY, amount int8, note text) WITH (fillfactor = 80);
+        ALTER TABLE accounts ALTER note SET STORAGE EXTERNAL;
+        INSERT INTO accounts SELECT i, 1000, repeat(md5(i::text), 1 + i % 200)
+            FROM generate_series(1, 600) i;
+    ",
+    );
+    let writers: Vec<_> = (1..=3)
+        .map(|writer| {
+            let mut psql = cluster.psql(&database).spawn().unwrap();
+            let mut input = psql.stdin.take().unwrap();
+            let feeder = std::thread::spawn(move || {
+                for i in 0_u64.. {
+                    let (from, to) = (1 + i * 7 * writer % 600, 1 + i * 13 * writer % 600);
+                    let text = format!(
+                        "BEGIN; UPDATE accounts SET amount = amount - 5, note = md5(note) || note \
+                         WHERE id = {from}; UPDATE accounts SET amount = amount + 5 WHERE id = {to}; \
+                         {};\n\
+                         UPDATE accounts SET note = left(note, 3000) WHERE id = {from};\n\
+                         SELECT FROM accounts WHERE id = {to} FOR SHARE;\n",
+                        if i % 5 == 0 { "ROLLBACK" } else { "COMMIT" }
+                    );
+                    if std::io::Write::write_all(&mut input, text.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+            (psql, feeder)
+        })
+        .collect();
+    let server = server(&cluster, &database);
+    let mut pages = PageCounts::default();
+    for round in 0..rounds() {
+        let reading = read(&server, &request("accounts", Access::Direct)).unwrap();
+        let rows = rows(&reading);
+        let ids = rows.column(0).as_primitive::<Int32Type>();
+        let mut seen: Vec<i32> = ids.values().to_vec();
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=600).collect::<Vec<_>>(), "round {round}");
+        let amounts = rows.column(1).as_primitive::<Int64Type>();
+        assert_eq!(amounts.values().iter().sum::<i64>(), 600_000, "round {round}");
+        if let Path::Direct { pages: of_round, .. } = &reading.parts[0].path {
+            pages.merge(of_round);
+        }
+    }
+    println!("{} rounds: {pages:?}", rounds());
+    for (mut psql, feeder) in writers {
+        psql.kill().unwrap();
+        psql.wait().unwrap();
+        feeder.join().unwrap();
+    }
+    assert!(pages.direct > 0 && pages.fallen_back.contains_key(&Fallback::Undecided));
+    // Once nobody writes, both ways agree to the byte.
+    both(&server, "accounts");
+}
+
+#[test]
+fn after_a_crash_both_ways_see_what_was_committed() {
+    let settings = ["full_page_writes = on", "checkpoint_timeout = 1h"];
+    let Some(mut cluster) = Postgres::start(&[], &settings) else { return };
+    let database = cluster.database("crashed", &[]);
+    cluster.sql(&database, TORTURE);
+    let before =
+        rows(&read(&server(&cluster, &database), &request("torture", Access::Copy)).unwrap());
+    cluster.sql(&database, "SET synchronous_commit = on; BEGIN; SELECT txid_current(); COMMIT");
+    cluster.crash_and_restart();
+    let (after, _) = both(&server(&cluster, &database), "torture");
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_bit_that_flipped_on_disk_is_caught_by_the_pages_checksum() {
+    let Some(mut cluster) = Postgres::start(&["--data-checksums"], &[]) else { return };
+    let database = cluster.database("flipped", &[]);
+    cluster.sql(&database, TORTURE);
+    cluster.sql(&database, "VACUUM (FREEZE) torture");
+    let (_, parts) = both(&server(&cluster, &database), "torture");
+    assert_eq!(fallen_back(&parts[0]), 0, "checksums of sound pages are right: {}", parts[0]);
+    let files = cluster.sql(
+        &database,
+        "SELECT pg_relation_filepath('torture') UNION ALL \
+        SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE relname = 'torture'",
+    );
+    let files: Vec<&str> = files.lines().collect();
+    for file in &files {
+        cluster.restart_after(|data| {
+            let mut bytes = std::fs::read(data.join(file)).unwrap();
+            let at = 3 * 8_192 + 8_100;
+            bytes[at] ^= 0x10;
+            std::fs::write(data.join(file), bytes).unwrap();
+        });
+        let server = server(&cluster, &database);
+        let error = read(&server, &request("torture", Access::Direct)).unwrap_err();
+        let cause = format!("{:?}", std::error::Error::source(&error).unwrap());
+        assert!(cause.contains("invalid page in block 3"), "{file}: {cause}");
+        cluster.restart_after(|data| {
+            let mut bytes = std::fs::read(data.join(file)).unwrap();
+            bytes[3 * 8_192 + 8_100] ^= 0x10;
+            std::fs::write(data.join(file), bytes).unwrap();
+        });
+    }
 }

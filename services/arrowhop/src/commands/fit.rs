@@ -89,6 +89,9 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
     }
     let file = options.experiment.as_deref().context("name an experiment file")?;
     let mut experiment = Experiment::read(file, options.data.as_deref(), options.bounds)?;
+    if let Some(access) = options.access {
+        experiment.access_by(access.name(), access.access());
+    }
     if let Some(run) = options.warm_start {
         experiment.start_from(run)?;
     }
@@ -114,7 +117,12 @@ async fn load(experiment: &Experiment) -> anyhow::Result<(Vec<Network>, Prepared
     let data = experiment.data.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&data)).await?;
     match (networks, prepared) {
-        (Ok(networks), Ok(prepared)) => Ok((networks, prepared)),
+        (Ok(networks), Ok(prepared)) => {
+            for source in &prepared.sources {
+                tracing::info!("read {source}");
+            }
+            Ok((networks, prepared))
+        }
         (Ok(_), Err(error)) => Err(error).context("prepare the data"),
         (Err(problems), Ok(_)) => Err(problems.into()),
         (Err(mut problems), Err(error)) => {

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray,
 use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_network::OutputSpec;
 use arrowhop_segment::inputs;
-use arrowhop_source::{NewOptions, NewOrigin, TargetUse, prepare_new};
+use arrowhop_source::{Location, NewOptions, NewOrigin, TargetUse, prepare_new};
 use arrowhop_types::{Target, TargetColumn};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -42,7 +42,7 @@ pub(super) fn predict(options: &Predict) -> anyhow::Result<Exit> {
     let trained = Trained::open(&options.which)?;
     let new = prepare_new(
         &trained.record.spec.data.preparation,
-        &NewOrigin::Parquet(options.rows.data.clone()),
+        &NewOrigin::Table(Location::File(options.rows.data.clone())),
         &NewOptions { max_rows: options.rows.max_rows, target: TargetUse::Ignored },
     )?;
     let inputs = inputs(&trained.task, &new.batches)?;

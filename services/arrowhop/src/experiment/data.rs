@@ -1,14 +1,16 @@
 //! The `[data]` section.
 
-use std::path::PathBuf;
-
-use arrowhop_source::{DataSpec, Generator, Origin};
+use arrowhop_source::postgres::{Access, Request, Rows, Server};
+use arrowhop_source::{DataSpec, Generator, Location, Origin};
 use arrowhop_types::Problems;
 use toml::Table;
 
 use super::columns;
 use super::fields::Fields;
 
+/// Ways of reading a table of PostgreSQL, by name.
+pub(crate) const ACCESS: [(&str, Access); 3] =
+    [("auto", Access::Auto), ("copy", Access::Copy), ("direct", Access::Direct)];
 /// Shards where the experiment does not say: as many as the segments of a run in one process.
 const SHARDS: u64 = 4;
 
@@ -19,7 +21,10 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Option<DataSpec> {
     let Some(table) = table else {
-        problems.push("data", "is needed: a [data] section with `train` or `generate`");
+        problems.push(
+            "data",
+            "is needed: a [data] section with `train`, `table`, `query` or `generate`",
+        );
         return None;
     };
     let mut fields = Fields::new(table, "data", problems);
@@ -32,7 +37,7 @@ pub(super) fn read(
             fields.finish();
             generated(table, problems)
         }
-        None => parquet(fields),
+        None => tables(fields),
     };
     Some(DataSpec {
         name: name.to_owned(),
@@ -60,14 +65,67 @@ fn generated(table: Table, problems: &mut Problems) -> Option<Origin> {
     Some(Origin::Generated(Generator::Shapes { rows: rows?, validation_rows }))
 }
 
-fn parquet(mut fields: Fields<'_>) -> Option<Origin> {
-    let train = fields.text("train").map(PathBuf::from);
-    if train.is_none() {
-        fields.wrong("train", "is needed: a Parquet file, relative to --data or to this file");
+fn tables(mut fields: Fields<'_>) -> Option<Origin> {
+    let postgres = Postgres::read(&mut fields);
+    let mut one = |keys: [&'static str; 3]| {
+        let [file, table, query] = keys.map(|key| fields.text(key));
+        let rows = [table.map(Rows::Table), query.map(Rows::Query)];
+        let rows = rows.into_iter().flatten().map(|rows| postgres.location(rows));
+        let mut found: Vec<Location> =
+            file.into_iter().map(|file| Location::File(file.into())).collect();
+        found.extend(rows.flatten());
+        if found.len() > 1 {
+            let text = format!("is one of several: give one of {}", keys.join(", "));
+            fields.wrong(keys[0], text);
+        }
+        found.pop()
+    };
+    let train = one(["train", "table", "query"]);
+    let validation = one(["validation", "validation_table", "validation_query"]);
+    if train.is_none() && postgres.server.is_some() {
+        let text = "is needed: a Parquet file, relative to --data or to this file; or `table` or \
+                    `query`, of PostgreSQL";
+        fields.wrong("train", text);
     }
-    let validation = fields.text("validation").map(PathBuf::from);
     let targets = columns::targets(&mut fields);
     let inputs = columns::inputs(&mut fields);
     fields.finish();
-    Some(Origin::Parquet { train: train?, validation, inputs: inputs?, targets: targets? })
+    Some(Origin::Tables { train: train?, validation, inputs: inputs?, targets: targets? })
+}
+
+/// The keys about PostgreSQL.
+struct Postgres {
+    /// Nothing where it was wrong.
+    server: Option<Server>,
+    access: Access,
+    hash_key: Option<String>,
+}
+
+impl Postgres {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let text = fields.text("server").unwrap_or_default();
+        let role = fields.text("role");
+        let server = match Server::parse(&text, |name| std::env::var(name).ok()) {
+            Ok(server) if Server::has_password(&text) => {
+                let text = "holds a password, which would be kept with the run: put it into \
+                            PGPASSWORD or ~/.pgpass";
+                fields.wrong("server", text);
+                drop(server);
+                None
+            }
+            Ok(server) => Some(server.with_role(role)),
+            Err(found) => {
+                fields.all_wrong(&found);
+                None
+            }
+        };
+        let access = fields.choice("access", &ACCESS).unwrap_or_default();
+        Self { server, access, hash_key: fields.text("hash_key") }
+    }
+
+    fn location(&self, rows: Rows) -> Option<Location> {
+        let request =
+            Request { access: self.access, hash_key: self.hash_key.clone(), ..Request::of(rows) };
+        Some(Location::Postgres { server: self.server.clone()?, request })
+    }
 }

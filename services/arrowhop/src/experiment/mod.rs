@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use arrowhop_search::Space;
-use arrowhop_source::DataSpec;
+use arrowhop_source::postgres::Access;
+use arrowhop_source::{DataSpec, Location, Origin};
 use arrowhop_types::{CheckpointPolicy, Metric, Problems, RunId, TrainMetrics};
 use toml::{Table, Value};
 
@@ -151,6 +152,21 @@ impl Experiment {
         self.text = toml::to_string(&table).expect("a TOML table is written as TOML");
         self.warm_start = Some(run);
         Ok(())
+    }
+
+    /// Reads tables of PostgreSQL this way, whatever the file says, and makes the recorded text say so.
+    pub fn access_by(&mut self, name: &str, access: Access) {
+        let mut table: Table = self.text.parse().expect("it was written as TOML");
+        let Origin::Tables { train, validation, .. } = &mut self.data.origin else { return };
+        for location in [Some(train), validation.as_mut()].into_iter().flatten() {
+            if let Location::Postgres { request, .. } = location {
+                request.access = access;
+                if let Some(Value::Table(section)) = table.get_mut("data") {
+                    section.insert("access".to_owned(), Value::String(name.to_owned()));
+                }
+            }
+        }
+        self.text = toml::to_string(&table).expect("a TOML table is written as TOML");
     }
 
     fn from_table(table: Table, bounds: Vec<String>) -> Result<Self, Problems> {

@@ -27,7 +27,8 @@ pub(super) trait Blocks {
 pub(super) struct Files(Vec<File>);
 
 impl Files {
-    /// Opens the files of a relation of so many pages, and checks that they have them.
+    /// Opens the files of a relation of so many pages. They may have fewer by now: a table of long
+    /// values can be vacuumed, and cut, although the table they belong to is locked.
     pub(super) fn open(first: &Path, pages: u32) -> io::Result<Self> {
         let mut files = Vec::new();
         let mut left = pages;
@@ -36,13 +37,11 @@ impl Files {
                 0 => first.to_owned(),
                 _ => PathBuf::from(format!("{}.{number}", first.display())),
             };
-            let file = File::open(&path).map_err(|error| named(&path, &error))?;
-            let wanted = u64::from(left.min(FILE_PAGES)) * PAGE_BYTES as u64;
-            if file.metadata()?.len() < wanted {
-                let text = io::Error::other("it is shorter than the server says");
-                return Err(named(&path, &text));
+            match File::open(&path) {
+                Ok(file) => files.push(file),
+                Err(error) if number > 0 && error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(named(&path, &error)),
             }
-            files.push(file);
             left = left.saturating_sub(FILE_PAGES);
             if left == 0 {
                 break;
@@ -52,7 +51,8 @@ impl Files {
     }
 
     fn read_at(&self, block: u32, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let file = &self.0[(block / FILE_PAGES) as usize];
+        let file = self.0.get((block / FILE_PAGES) as usize);
+        let file = file.ok_or(io::ErrorKind::UnexpectedEof)?;
         let at = u64::from(block % FILE_PAGES) * PAGE_BYTES as u64 + offset;
         file.read_exact_at(out, at)
     }
@@ -64,7 +64,9 @@ impl Blocks for Files {
         let in_file = (FILE_PAGES - first % FILE_PAGES).min(pages);
         let (here, beyond) = out.split_at_mut(in_file as usize * PAGE_BYTES);
         self.read_at(first, 0, here).map_err(|error| {
-            tracing::warn!(block = first, %error, "cannot read pages of a table");
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                tracing::warn!(block = first, %error, "cannot read pages of a table");
+            }
             Fallback::Unreadable
         })?;
         if beyond.is_empty() { Ok(()) } else { self.read(first + in_file, beyond) }

@@ -7,6 +7,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
 use super::harness::Postgres;
 use super::*;
 
@@ -502,4 +505,133 @@ fn a_bit_that_flipped_on_disk_is_caught_by_the_pages_checksum() {
             std::fs::write(data.join(file), bytes).unwrap();
         });
     }
+}
+
+/// Pages in memory, for bytes that no server would write.
+struct MemoryBlocks(Vec<u8>);
+
+impl blocks::Blocks for MemoryBlocks {
+    fn read(&mut self, first: u32, out: &mut [u8]) -> Result<(), Fallback> {
+        let start = first as usize * page::PAGE_BYTES;
+        let bytes = self.0.get(start..start + out.len()).ok_or(Fallback::Unreadable)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn lsns(&mut self, _: u32, _: usize) -> Option<Vec<u64>> {
+        None
+    }
+}
+
+/// Changes some bytes; where it matters most, often: page headers, line pointers, tuple headers.
+fn spoil(bytes: &mut [u8], random: &mut ChaCha8Rng) {
+    for _ in 0..1 + random.next_u32() % 8 {
+        let page = random.next_u32() as usize % (bytes.len() / page::PAGE_BYTES) * page::PAGE_BYTES;
+        let at = match random.next_u32() % 4 {
+            0 => page + random.next_u32() as usize % 24,
+            1 => page + 24 + random.next_u32() as usize % 200,
+            _ => page + random.next_u32() as usize % page::PAGE_BYTES,
+        };
+        bytes[at] = match random.next_u32() % 3 {
+            0 => 0xff,
+            1 => bytes[at] ^ (1 << (random.next_u32() % 8)),
+            _ => random.next_u32().to_le_bytes()[0],
+        };
+    }
+}
+
+#[test]
+fn hostile_pages_are_refused_and_nothing_panics() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("hostile", &[]);
+    cluster.sql(&database, TYPES);
+    cluster.sql(&database, TORTURE);
+    cluster.sql(&database, "VACUUM (FREEZE) types; VACUUM (FREEZE) torture");
+    let server = server(cluster, &database);
+    let session = Session::open(&server).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut refused = 0;
+    for table in ["types", "torture"] {
+        let relation = relation::Relation::find(&session, table, 8_192).unwrap();
+        let columns = relation.wanted(None).unwrap();
+        let form = relation.form(&session, &columns).unwrap();
+        let layout = relation.layout(&session, &columns).unwrap();
+        cluster.sql(&database, "CHECKPOINT");
+        let file = |oid: u32| {
+            let path = format!("SELECT pg_relation_filepath({oid}::regclass)");
+            std::fs::read(cluster.data().join(cluster.sql(&database, &path).trim())).unwrap()
+        };
+        let (heap, long) = (file(relation.oid), file(relation.toast));
+        let rules = page::PageRules { has_checksums: false, lsn_max: u64::MAX };
+        for _ in 0..400 {
+            let mut heap = heap[..heap.len().min(4 * page::PAGE_BYTES)].to_vec();
+            let mut long = long.clone();
+            spoil(&mut heap, &mut random);
+            if !long.is_empty() {
+                spoil(&mut long, &mut random);
+            }
+            let pages = u32::try_from(long.len() / page::PAGE_BYTES).unwrap();
+            let mut long = MemoryBlocks(long);
+            let mut toast = toast::Toast::new(relation.toast, pages, &mut long, rules);
+            let mut batches = batches::Batches::new(&form, 2_000);
+            for (bytes, block) in heap.as_chunks::<{ page::PAGE_BYTES }>().0.iter().zip(0..) {
+                let mut places = Vec::new();
+                let before = batches.rows();
+                let read = page::Page::read(bytes, block, &rules)
+                    .and_then(|page| page.visible(0..u16::MAX, &mut places))
+                    .and_then(|()| layout.push(bytes, &places, &mut batches, &mut toast));
+                if read.is_err() {
+                    batches.truncate(before);
+                    refused += 1;
+                }
+            }
+            let _ = batches.take();
+        }
+    }
+    assert!(refused > 200, "only {refused} pages were refused");
+}
+
+#[test]
+fn hostile_streams_are_refused_and_nothing_panics() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("streams", &[]);
+    cluster.sql(&database, TYPES);
+    cluster.sql(
+        &database,
+        "CREATE TABLE fixed AS SELECT i, i::float8 AS f, i::int2 AS s
+        FROM generate_series(1, 30000) i",
+    );
+    let session = Session::open(&server(cluster, &database)).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(8);
+    let mut refused = 0;
+    for table in ["types", "fixed"] {
+        let relation = relation::Relation::find(&session, table, 8_192).unwrap();
+        let form = relation.form(&session, &relation.wanted(None).unwrap()).unwrap();
+        let mut messages: Vec<Vec<u8>> = Vec::new();
+        let query = copy::by_pages(&form, &relation, 1).remove(0);
+        session
+            .copy(&query, |message| {
+                messages.push(message.to_vec());
+                Ok(())
+            })
+            .unwrap();
+        messages.truncate(500);
+        for _ in 0..300 {
+            let mut stream = batches::CopyStream::new(&form);
+            let mut messages = messages.clone();
+            for _ in 0..1 + random.next_u32() % 3 {
+                let i = random.next_u32() as usize % messages.len();
+                let message = &mut messages[i];
+                let at = random.next_u32() as usize % message.len().max(1);
+                match random.next_u32() % 3 {
+                    0 => message.truncate(at),
+                    1 if at < message.len() => message[at] ^= 0x81,
+                    _ => message.insert(at, 0xff),
+                }
+            }
+            let pushed = messages.iter().try_for_each(|message| stream.push(message));
+            refused += usize::from(pushed.is_err() || stream.finish().is_err());
+        }
+    }
+    assert!(refused > 150, "only {refused} streams were refused");
 }

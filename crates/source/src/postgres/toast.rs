@@ -222,7 +222,13 @@ impl<'a> Toast<'a> {
         let first = window * WINDOW_PAGES;
         let count = WINDOW_PAGES.min(self.pages - first) as usize;
         self.window.resize(count * PAGE_BYTES, 0);
-        self.blocks.read(first, &mut self.window)?;
+        if self.blocks.read(first, &mut self.window).is_err() {
+            // Its end may be gone; what is there is read page by page.
+            self.window.fill(0);
+            for (page, block) in self.window.chunks_mut(PAGE_BYTES).zip(first..) {
+                let _ = self.blocks.read(block, page);
+            }
+        }
         let mut lsns = Vec::with_capacity(count);
         for (i, block) in (0..count).zip(first..) {
             // Chunks of a page that cannot be read are not found: their rows are read by SQL.

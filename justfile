@@ -36,6 +36,11 @@ bench-hop *ARGS:
 bench-train *ARGS:
     cargo run --release --package arrowhop-tests --no-default-features --bin bench-train -- {{ARGS}}
 
+# Rows of PostgreSQL into Arrow beside ADBC's driver and connectorx; needs PostgreSQL, and a Python with both
+# (ARROWHOP_PEERS_PYTHON: adbc-driver-postgresql, connectorx, pyarrow).
+bench-postgres *ARGS:
+    cargo bench --package arrowhop-source --bench postgres -- {{ARGS}}
+
 # Eight models on one GPU beside PyTorch's.
 bench-gpu *ARGS:
     cargo run --release --package arrowhop-tests --features wgpu,autotune --bin bench-train -- --device gpu \

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 /// A server is ready within this time.
@@ -41,15 +41,17 @@ impl Postgres {
         let fixed =
             ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-N"];
         said(as_owner(binaries.join("initdb")).arg("-D").arg(&data).args(fixed).args(options));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
+        let free = TcpListener::bind("127.0.0.1:0").expect("find a free port");
+        let port = free.local_addr().expect("a bound socket has an address").port();
         drop(free);
         let mut text =
             format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", folder.display());
         settings.iter().for_each(|line| text.extend([line, "\n"]));
-        let mut file =
-            fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(data.join("postgresql.conf"))
+            .expect("open postgresql.conf");
+        file.write_all(text.as_bytes()).expect("write postgresql.conf");
         let (server, input) = serve(&binaries, &folder);
         let cluster = Self { binaries, port, folder, server, input: Some(input) };
         cluster.wait();
@@ -78,12 +80,14 @@ impl Postgres {
 
     /// Runs SQL in a database, as the superuser; what it prints, unaligned and without headings.
     pub fn sql(&self, database: &str, text: &str) -> String {
-        let mut psql = self.psql(database).spawn().unwrap();
-        psql.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let output = psql.wait_with_output().unwrap();
+        let mut psql = self.psql(database).spawn().expect("start psql");
+        let mut input = psql.stdin.take().expect("psql has an input");
+        input.write_all(text.as_bytes()).expect("feed psql");
+        drop(input);
+        let output = psql.wait_with_output().expect("wait for psql");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}\n{text}");
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stdout).expect("it says UTF-8")
     }
 
     /// A session to feed, ready to be spawned.
@@ -114,20 +118,17 @@ impl Postgres {
 
     /// Kills all its processes as a power cut does, and starts it again.
     pub fn crash_and_restart(&mut self) {
-        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
-        let leader = file.lines().next().unwrap();
+        let file = fs::read_to_string(self.data().join("postmaster.pid"));
+        let file = file.expect("a running server has a file with its number");
+        let leader = file.lines().next().expect("its number is on the first line");
         // Backends see that the first process is gone and end, too.
         said(Command::new("kill").args(["-KILL", leader]));
         drop(self.input.take());
-        self.server.wait().unwrap();
+        self.server.wait().expect("wait for the server");
         let begun = Instant::now();
-        while said(
-            Command::new("sh")
-                .args(["-c", &format!("pgrep -f '^{}' || true", self.data().display())]),
-        ) != ""
-        {
+        while self.has_processes() {
             assert!(begun.elapsed() < START, "backends are still there");
-            sleep(Duration::from_millis(20));
+            park_timeout(Duration::from_millis(20));
         }
         let (server, input) = serve(&self.binaries, &self.folder);
         (self.server, self.input) = (server, Some(input));
@@ -137,11 +138,19 @@ impl Postgres {
     /// Stops it, changes its files, and starts it again.
     pub fn restart_after(&mut self, change: impl FnOnce(&Path)) {
         drop(self.input.take());
-        self.server.wait().unwrap();
+        self.server.wait().expect("wait for the server");
         change(&self.data());
         let (server, input) = serve(&self.binaries, &self.folder);
         (self.server, self.input) = (server, Some(input));
         self.wait();
+    }
+
+    /// Whether any process works in its data folder.
+    fn has_processes(&self) -> bool {
+        let processes = fs::read_dir("/proc").expect("a Linux machine").flatten();
+        let mut folders =
+            processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+        folders.any(|folder| folder == self.data())
     }
 
     fn wait(&self) {
@@ -149,12 +158,18 @@ impl Postgres {
         let is_ready = || {
             let mut ready = Command::new(self.binaries.join("pg_isready"));
             let port = self.port.to_string();
-            ready.args(["-q", "-p", &port]).arg("-h").arg(&self.folder).status().unwrap().success()
+            ready
+                .args(["-q", "-p", &port])
+                .arg("-h")
+                .arg(&self.folder)
+                .status()
+                .expect("start pg_isready")
+                .success()
         };
         while !is_ready() {
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(begun.elapsed() < START, "PostgreSQL does not start: {}", log());
-            sleep(Duration::from_millis(20));
+            park_timeout(Duration::from_millis(20));
         }
     }
 }
@@ -173,8 +188,8 @@ fn serve(binaries: &Path, folder: &Path) -> (Child, ChildStdin) {
     let mut guard = as_owner("sh");
     guard.args(["-c", &format!("exec >>'{}' 2>&1; {GUARD}", log.display()), "guard"]);
     guard.arg(binaries.join("postgres")).arg("-D").arg(folder.join("data"));
-    let mut server = guard.stdin(Stdio::piped()).spawn().unwrap();
-    let input = server.stdin.take().unwrap();
+    let mut server = guard.stdin(Stdio::piped()).spawn().expect("start PostgreSQL");
+    let input = server.stdin.take().expect("its guard has an input");
     (server, input)
 }
 
@@ -204,8 +219,8 @@ fn binaries() -> Option<PathBuf> {
 
 /// What a command prints; it must succeed.
 fn said(command: &mut Command) -> String {
-    let output = command.output().unwrap();
+    let output = command.output().expect("start a command");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("it says UTF-8")
 }

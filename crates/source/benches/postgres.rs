@@ -2,6 +2,8 @@
 //! four kinds of tables, each way in a process of its own, taken in turn, wall and CPU seconds of
 //! client and server together. `cargo bench --package arrowhop-source --bench postgres -- --help`.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "it prints figures or stops")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -310,7 +312,7 @@ fn one(way: &str, connection: &str, table: &str) {
         let threads = if way.ends_with("-2") { 2 } else { 1 };
         let request = Request { access, threads, ..Request::of(Rows::Table(table.into())) };
         let reading = read(&server, &request).unwrap();
-        format!("{}", reading.parts[0].to_string().replace(' ', "_"))
+        reading.parts[0].to_string().replace(' ', "_")
     };
     println!("{} {} {said}", begun.elapsed().as_secs_f64(), client_cpu() - cpu);
 }
@@ -335,7 +337,7 @@ fn server_cpu(cluster: &Postgres) -> f64 {
 
 /// The same, once the backend that served a client has ended.
 fn settled_server_cpu(cluster: &Postgres, before: f64) -> f64 {
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::park_timeout(std::time::Duration::from_millis(100));
     server_cpu(cluster) - before
 }
 

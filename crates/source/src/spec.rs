@@ -43,7 +43,7 @@ pub enum Location {
         /// The database.
         server: Server,
         /// The rows.
-        request: Request,
+        request: Box<Request>,
     },
 }
 

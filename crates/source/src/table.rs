@@ -93,7 +93,7 @@ impl Table {
         match location {
             Location::File(path) => Ok((Self::open(path)?, Vec::new())),
             Location::Postgres { server, request } => {
-                let request = Request { columns, ..request.clone() };
+                let request = Request { columns, ..(**request).clone() };
                 let reading = postgres::read(server, &request)?;
                 let name = request.rows.name();
                 let table = Self::of(name, reading.schema, reading.batches)?;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use arrowhop_source::postgres::Access;
 use arrowhop_train::{Device, DeviceChoice};
 use arrowhop_types::{ModelId, Problems, RunId};
 use arrowhop_weights::Format;
@@ -109,8 +108,8 @@ pub struct Fit {
     #[arg(long, value_name = "RUN", value_parser = run_id)]
     pub warm_start: Option<RunId>,
     /// How tables of PostgreSQL are read: by COPY, directly from their pages, or directly where every gate passes [default: as the experiment says, else auto]
-    #[arg(long, conflicts_with = "resume")]
-    pub access: Option<AccessName>,
+    #[arg(long, value_parser = ["auto", "copy", "direct"], conflicts_with = "resume")]
+    pub access: Option<String>,
     /// Bounds.
     #[command(flatten)]
     pub bounds: Bounds,
@@ -135,37 +134,6 @@ pub struct Fit {
     /// How the leaderboard is printed
     #[arg(long, default_value = "table")]
     pub output: Output,
-}
-
-/// A way of reading tables of PostgreSQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AccessName {
-    /// Directly where every gate passes, else by COPY.
-    Auto,
-    /// By COPY.
-    Copy,
-    /// Directly, or not at all.
-    Direct,
-}
-
-impl AccessName {
-    /// As experiments have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Copy => "copy",
-            Self::Direct => "direct",
-        }
-    }
-
-    /// The way.
-    pub fn access(self) -> Access {
-        match self {
-            Self::Auto => Access::Auto,
-            Self::Copy => Access::Copy,
-            Self::Direct => Access::Direct,
-        }
-    }
 }
 
 /// Memory of a process.

@@ -198,8 +198,9 @@ fn clock(duration: Duration) -> String {
     }
 }
 
+/// Writes a line of progress.
 #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 

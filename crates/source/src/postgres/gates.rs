@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::kind::Kind;
 use super::page::PAGE_BYTES;
 use super::relation::{Relation, TableColumn};
 use super::server::Session;
@@ -125,85 +126,97 @@ pub(super) fn reasons(
     rights: &Rights,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
-    let mut against = |is_against: bool, text: String| {
-        if is_against {
-            reasons.push(text);
+    against_rights(rights, &mut reasons);
+    against_table(relation, &mut reasons);
+    against_columns(server, relation, columns, &mut reasons);
+    against_server(server, &mut reasons);
+    reasons
+}
+
+fn against_rights(rights: &Rights, reasons: &mut Vec<String>) {
+    let role = &rights.role;
+    if !rights.uses_schema {
+        reasons.push(format!("role {role} may not use its schema: GRANT USAGE ON SCHEMA"));
+    }
+    if !rights.unreadable.is_empty() {
+        let columns = rights.unreadable.join(", ");
+        reasons.push(format!("role {role} may not read {columns}: GRANT SELECT"));
+    } else if !rights.to_all {
+        reasons.push(format!(
+            "role {role} may read columns of it only, not rows by their place: GRANT SELECT on the \
+             table"
+        ));
+    }
+}
+
+fn against_table(relation: &Relation, reasons: &mut Vec<String>) {
+    if relation.has_row_security {
+        reasons.push("it has row-level security, which only queries honour".to_owned());
+    }
+    match relation.kind {
+        'r' if relation.access_method != "heap" => {
+            reasons.push(format!("its access method is {}, not heap", relation.access_method));
         }
-    };
-    against(
-        !rights.uses_schema,
-        format!("role {} may not use its schema: GRANT USAGE ON SCHEMA", rights.role),
-    );
-    against(
-        !rights.unreadable.is_empty(),
-        format!("role {} may not read {}: GRANT SELECT", rights.role, rights.unreadable.join(", ")),
-    );
-    against(
-        rights.unreadable.is_empty() && !rights.to_all,
-        format!(
-            "role {} may read columns of it only, not rows by their place: GRANT SELECT on the table",
-            rights.role
-        ),
-    );
-    against(
-        relation.has_row_security,
-        "it has row-level security, which only queries honour".into(),
-    );
-    let kind = match relation.kind {
-        'r' => None,
-        'm' => Some("a materialised view, which cannot be locked"),
-        'v' => Some("a view"),
-        'f' => Some("a foreign table"),
-        'p' => Some("a partitioned table; its partitions are read one by one"),
-        _ => Some("no table"),
-    };
-    against(kind.is_some(), format!("it is {}", kind.unwrap_or_default()));
-    against(relation.has_children, "tables inherit from it".into());
-    let persistence = match relation.persistence {
-        'u' => Some("unlogged: checkpoints do not write it out"),
-        't' => Some("temporary: it is in another session's memory"),
-        _ => None,
-    };
-    against(persistence.is_some(), format!("it is {}", persistence.unwrap_or_default()));
-    let is_heap = relation.kind != 'r' || relation.access_method == "heap";
-    against(!is_heap, format!("its access method is {}, not heap", relation.access_method));
+        'r' => {}
+        'm' => reasons.push("it is a materialised view, which cannot be locked".to_owned()),
+        'v' => reasons.push("it is a view".to_owned()),
+        'f' => reasons.push("it is a foreign table".to_owned()),
+        'p' => reasons.push("it is partitioned, and not all partitions may be read".to_owned()),
+        _ => reasons.push("it is no table".to_owned()),
+    }
+    if relation.has_children {
+        reasons.push("tables inherit from it".to_owned());
+    }
+    match relation.persistence {
+        'u' => reasons.push("it is unlogged: checkpoints do not write it out".to_owned()),
+        't' => reasons.push("it is temporary: it is in another session's memory".to_owned()),
+        _ => {}
+    }
+}
+
+fn against_columns(
+    server: &ServerFacts,
+    relation: &Relation,
+    columns: &[&TableColumn],
+    reasons: &mut Vec<String>,
+) {
     for column in columns {
-        let is_known = column.kind.as_ref().is_some_and(super::kind::Kind::is_in_heap);
-        against(
-            !is_known,
-            format!(
-                "column `{}` is of type {}, which is read by the server alone: leave it out, or cast it \
-             in a generated column",
+        if !column.kind.as_ref().is_some_and(Kind::is_in_heap) {
+            reasons.push(format!(
+                "column `{}` is of type {}, which is read by the server alone: leave it out, or \
+                 keep it as text",
                 column.name, column.type_name
-            ),
-        );
+            ));
+        }
     }
     let last = columns.iter().map(|column| column.number).max().unwrap_or(0);
-    let odd = relation.columns.iter().find(|column| column.number <= last && column.length < -1);
-    against(odd.is_some(), "a column ends with a zero byte (cstring)".into());
-    let is_text =
-        |column: &&TableColumn| column.kind.as_ref().is_some_and(super::kind::Kind::is_text);
-    against(
-        server.encoding != "UTF8" && columns.iter().any(is_text),
-        format!("text is in encoding {}, not UTF8", server.encoding),
-    );
-    against(
-        !VERSIONS.contains(&server.version),
-        format!("the server's version is {}; pages of 14 to 17 are known", server.version / 10_000),
-    );
-    against(
-        server.block_bytes as usize != PAGE_BYTES,
-        format!("pages have {} bytes, not {PAGE_BYTES}", server.block_bytes),
-    );
-    against(
-        server.is_greenplum,
-        "it is Greenplum's relative, with tuples of another layout".into(),
-    );
-    against(cfg!(target_endian = "big"), "this machine is big-endian".into());
-    against(
-        server.encryption.is_some(),
-        format!("its files are encrypted ({})", server.encryption.as_deref().unwrap_or_default()),
-    );
-    against(server.is_in_recovery, "the server is a standby, where nothing can be locked".into());
-    reasons
+    if relation.columns.iter().any(|column| column.number <= last && column.length < -1) {
+        reasons.push("a column ends with a zero byte (cstring)".to_owned());
+    }
+    let has_text = columns.iter().any(|column| column.kind.as_ref().is_some_and(Kind::is_text));
+    if has_text && server.encoding != "UTF8" {
+        reasons.push(format!("text is in encoding {}, not UTF8", server.encoding));
+    }
+}
+
+fn against_server(server: &ServerFacts, reasons: &mut Vec<String>) {
+    if !VERSIONS.contains(&server.version) {
+        let version = server.version / 10_000;
+        reasons.push(format!("the server's version is {version}; pages of 14 to 17 are known"));
+    }
+    if server.block_bytes as usize != PAGE_BYTES {
+        reasons.push(format!("pages have {} bytes, not {PAGE_BYTES}", server.block_bytes));
+    }
+    if server.is_greenplum {
+        reasons.push("it is Greenplum's relative, with tuples of another layout".to_owned());
+    }
+    if cfg!(target_endian = "big") {
+        reasons.push("this machine is big-endian".to_owned());
+    }
+    if let Some(setting) = &server.encryption {
+        reasons.push(format!("its files are encrypted ({setting})"));
+    }
+    if server.is_in_recovery {
+        reasons.push("the server is a standby, where nothing can be locked".to_owned());
+    }
 }

@@ -169,7 +169,7 @@ fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError>
             return Err(Problems::one(part.name, text).into());
         }
         let batches = joined(part.batches);
-        let bytes = batches.iter().map(|batch| bytes_of(batch)).sum();
+        let bytes = batches.iter().map(bytes_of).sum();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         reading.parts.push(PartReport { name: part.name, path: part.path, rows, bytes });
         reading.batches.extend(batches);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrowhop_types::Problems;
@@ -26,7 +27,7 @@ const SETTINGS: &str = "SET application_name = 'arrowhop'; SET synchronize_seqsc
 /// A database on a PostgreSQL server, and as whom it is read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
-    config: Config,
+    config: Arc<Config>,
     role: Option<String>,
 }
 
@@ -74,7 +75,7 @@ impl Server {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
-        let mut server = Self { config, role: None };
+        let mut server = Self { config: Arc::new(config), role: None };
         if server.config.get_password().is_none() {
             let password = variable("PGPASSWORD").or_else(|| {
                 let file = variable("PGPASSFILE")
@@ -82,7 +83,7 @@ impl Server {
                 server.password_of(Path::new(&file))
             });
             if let Some(password) = password {
-                server.config.password(password);
+                Arc::make_mut(&mut server.config).password(password);
             }
         }
         Ok(server)

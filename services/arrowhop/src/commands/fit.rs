@@ -19,7 +19,7 @@ use crate::forecast::Forecast;
 use crate::initial::FirstWeights;
 use crate::load::put_shards;
 use crate::networks::{Network, read_networks};
-use crate::progress::Display;
+use crate::progress::{Display, say};
 use crate::report;
 use crate::specify::specify;
 
@@ -89,8 +89,8 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
     }
     let file = options.experiment.as_deref().context("name an experiment file")?;
     let mut experiment = Experiment::read(file, options.data.as_deref(), options.bounds)?;
-    if let Some(access) = options.access {
-        experiment.access_by(access.name(), access.access());
+    if let Some(access) = &options.access {
+        experiment.access_by(access);
     }
     if let Some(run) = options.warm_start {
         experiment.start_from(run)?;
@@ -119,7 +119,7 @@ async fn load(experiment: &Experiment) -> anyhow::Result<(Vec<Network>, Prepared
     match (networks, prepared) {
         (Ok(networks), Ok(prepared)) => {
             for source in &prepared.sources {
-                tracing::info!("read {source}");
+                say(&format!("read {source}"));
             }
             Ok((networks, prepared))
         }

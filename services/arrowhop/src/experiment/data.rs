@@ -126,6 +126,6 @@ impl Postgres {
     fn location(&self, rows: Rows) -> Option<Location> {
         let request =
             Request { access: self.access, hash_key: self.hash_key.clone(), ..Request::of(rows) };
-        Some(Location::Postgres { server: self.server.clone()?, request })
+        Some(Location::Postgres { server: self.server.clone()?, request: Box::new(request) })
     }
 }

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use arrowhop_search::Space;
-use arrowhop_source::postgres::Access;
 use arrowhop_source::{DataSpec, Location, Origin};
 use arrowhop_types::{CheckpointPolicy, Metric, Problems, RunId, TrainMetrics};
 use toml::{Table, Value};
@@ -154,8 +153,14 @@ impl Experiment {
         Ok(())
     }
 
-    /// Reads tables of PostgreSQL this way, whatever the file says, and makes the recorded text say so.
-    pub fn access_by(&mut self, name: &str, access: Access) {
+    /// Reads tables of PostgreSQL the way of this name, whatever the file says, and makes the recorded
+    /// text say so.
+    ///
+    /// # Panics
+    /// When there is no such way.
+    pub fn access_by(&mut self, name: &str) {
+        let known = data::ACCESS.iter().find(|(known, _)| *known == name);
+        let (_, access) = *known.expect("the command line knows the ways");
         let mut table: Table = self.text.parse().expect("it was written as TOML");
         let Origin::Tables { train, validation, .. } = &mut self.data.origin else { return };
         for location in [Some(train), validation.as_mut()].into_iter().flatten() {

@@ -20,6 +20,7 @@ mod digest;
 mod encoder;
 mod error;
 mod export;
+mod formats;
 mod numbers;
 mod parallel;
 mod pictures;

@@ -36,7 +36,8 @@ pub struct DataSpec {
 /// Where one table is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Location {
-    /// A Parquet file on this machine.
+    /// A file on this machine (Parquet; Arrow IPC, as file or stream; CSV), or a folder with a folder
+    /// of images for each class.
     File(PathBuf),
     /// Rows of a PostgreSQL database. Which columns are read follows from what is done with them.
     Postgres {

@@ -21,6 +21,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::error::SourceError;
+use crate::formats::Format;
 use crate::parallel;
 use crate::postgres::{self, PartReport, Request};
 use crate::spec::Location;
@@ -63,8 +64,16 @@ pub(crate) struct Chunk<'a, S> {
 }
 
 impl Table {
-    /// Opens a file and checks what its footer declares.
+    /// Opens a file, or a folder of images. Of Parquet, what its footer declares is checked; others
+    /// are read into memory.
     pub(crate) fn open(path: &Path) -> Result<Self, Problems> {
+        match Format::of(path)?.read(path)? {
+            Some((schema, batches)) => Self::of(path.display().to_string(), schema, batches),
+            None => Self::open_parquet(path),
+        }
+    }
+
+    fn open_parquet(path: &Path) -> Result<Self, Problems> {
         let wrong = |text: String| Problems::one(path.display().to_string(), text);
         let file = File::open(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => wrong("does not exist; check the path".into()),
@@ -448,7 +457,8 @@ mod tests {
         assert_eq!(first, "gone: does not exist; check the path");
         assert!(second.starts_with("text: is not a parquet file, or is damaged: "), "{second}");
         let found = problems(dir.path(), &file_spec(dir.path(), tensor()));
-        assert!(found.ends_with(": is not a file; name one parquet file"), "{found}");
+        let none = ": has no folders of images; make one for each class, or name one file";
+        assert!(found.ends_with(none) || found.contains("lies beside"), "{found}");
         let empty = numbers(dir.path(), "empty", 0);
         assert_eq!(problems(dir.path(), &file_spec(&empty, tensor())), "empty: has no rows");
     }

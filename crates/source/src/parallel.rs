@@ -11,6 +11,15 @@ pub(crate) fn workers() -> usize {
 
 /// `work` on every item; the results in order.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    map_on(workers(), items, work)
+}
+
+/// The same, on so many threads at most.
+pub(crate) fn map_on<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();
@@ -22,7 +31,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) 
         }
         done
     };
-    in_order(spawn(workers().min(items.len()), take))
+    in_order(spawn(threads.min(items.len()), take))
 }
 
 /// Runs `work` on that many threads and returns what each made. A panic of one is passed on.

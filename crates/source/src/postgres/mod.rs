@@ -16,6 +16,7 @@ mod column;
 mod control_file;
 mod copy;
 mod direct;
+mod distributed;
 mod fixed;
 mod gates;
 mod kind;
@@ -33,7 +34,7 @@ mod tuple;
 
 #[cfg(test)]
 #[path = "../../../../tests/harness/postgres.rs"]
-#[expect(dead_code, unreachable_pub, reason = "it is also the whole-system tests'")]
+#[expect(unreachable_pub, reason = "it is also the whole-system tests'")]
 mod harness;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrowhop_types::Problems;
 
+use self::distributed::Placement;
 pub use self::page::Fallback;
 pub use self::report::{PageCounts, PartReport, Path};
 pub use self::server::Server;
@@ -102,6 +104,9 @@ pub struct Request {
     pub access: Access,
     /// Reads a query, or a view, in parts by a hash of this column, one for each connection.
     pub hash_key: Option<String>,
+    /// Reads a table that Citus or Greenplum distributes from the servers that hold its parts, rather
+    /// than through the one that was named.
+    pub segments: bool,
     /// Threads, each with a connection of its own where it needs one.
     pub threads: usize,
 }
@@ -111,7 +116,7 @@ impl Request {
     #[must_use]
     pub fn of(rows: Rows) -> Self {
         let threads = parallel::workers();
-        Self { rows, columns: None, access: Access::Auto, hash_key: None, threads }
+        Self { rows, columns: None, access: Access::Auto, hash_key: None, segments: true, threads }
     }
 }
 
@@ -122,7 +127,7 @@ pub struct Reading {
     pub schema: SchemaRef,
     /// The rows.
     pub batches: Vec<RecordBatch>,
-    /// Which transactions they include, as `pg_current_snapshot` tells it.
+    /// Which transactions they include, as `pg_current_snapshot` tells it; of several servers one each.
     pub snapshot: String,
     /// How each part was read.
     pub parts: Vec<PartReport>,
@@ -149,7 +154,15 @@ fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError>
     }
     let session = Session::open(server)?;
     let plans = match &request.rows {
-        Rows::Table(name) => plan::of_table(server, &session, name, request)?,
+        Rows::Table(name) => {
+            let relation = plan::relation(&session, name)?;
+            if request.segments
+                && let Some(placements) = distributed::placements(server, &session, &relation)?
+            {
+                return read_segments(&relation.wanted_names(request)?, &placements, request);
+            }
+            plan::of_table(server, &session, relation, request)?
+        }
         Rows::Query(query) => vec![plan::of_query(query, request)?],
     };
     // Locks were taken before, so the snapshot sees all that their holders' predecessors wrote.
@@ -158,23 +171,60 @@ fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError>
     let mut reading: Option<Reading> = None;
     for plan in plans {
         let part = plan.read(server, &session, request)?;
-        let reading = reading.get_or_insert_with(|| Reading {
-            schema: part.schema.clone(),
-            batches: Vec::new(),
-            snapshot: snapshot.clone(),
-            parts: Vec::new(),
-        });
-        if reading.schema != part.schema {
-            let text = "has other columns, or arrays of another shape, than the first partition";
-            return Err(Problems::one(part.name, text).into());
-        }
         let batches = joined(part.batches);
         let bytes = batches.iter().map(bytes_of).sum();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        reading.parts.push(PartReport { name: part.name, path: part.path, rows, bytes });
-        reading.batches.extend(batches);
+        let parts = vec![PartReport { name: part.name, path: part.path, rows, bytes }];
+        let part = Reading { schema: part.schema, batches, snapshot: snapshot.clone(), parts };
+        add(&mut reading, part)?;
     }
     reading.ok_or_else(|| Problems::one("table", "is partitioned and has no partition").into())
+}
+
+/// Reads the parts of a table where they are, as many at a time as there are threads.
+fn read_segments(
+    names: &[String],
+    placements: &[Placement],
+    request: &Request,
+) -> Result<Reading, SourceError> {
+    let results = parallel::map_on(request.threads, placements, |placement| {
+        let request = Request {
+            rows: Rows::Table(placement.table.clone()),
+            columns: Some(names.to_vec()),
+            threads: 1,
+            segments: false,
+            ..request.clone()
+        };
+        let mut reading = read_rows(&placement.server, &request)?;
+        let place = placement.server.name();
+        reading.parts.iter_mut().for_each(|part| part.name = format!("{place} {}", part.name));
+        reading.snapshot = format!("{place} {}", reading.snapshot);
+        Ok::<_, SourceError>(reading)
+    });
+    let mut reading = None;
+    for part in results {
+        add(&mut reading, part?)?;
+    }
+    reading.ok_or_else(|| Problems::one("table", "is distributed and has no segment").into())
+}
+
+/// Adds a part to what was read.
+fn add(reading: &mut Option<Reading>, part: Reading) -> Result<(), Problems> {
+    let Some(reading) = reading else {
+        *reading = Some(part);
+        return Ok(());
+    };
+    if reading.schema != part.schema {
+        let place = part.parts.first().map_or_else(String::new, |part| part.name.clone());
+        let text = "has other columns, or arrays of another shape, than the first part";
+        return Err(Problems::one(place, text));
+    }
+    if !reading.snapshot.contains(&part.snapshot) {
+        reading.snapshot = format!("{}, {}", reading.snapshot, part.snapshot);
+    }
+    reading.batches.extend(part.batches);
+    reading.parts.extend(part.parts);
+    Ok(())
 }
 
 /// Bytes of a batch's values; its columns may share their memory.

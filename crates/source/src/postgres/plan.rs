@@ -52,19 +52,23 @@ pub(super) fn of_query(query: &str, request: &Request) -> Result<Plan, Problems>
     Ok(Plan::Query(query.to_owned()))
 }
 
+/// The table of this name.
+pub(super) fn relation(session: &Session, name: &str) -> Result<Relation, SourceError> {
+    let bytes =
+        session.rows("SELECT current_setting('block_size')::int8", &[])?[0].get::<_, i64>(0);
+    Relation::find(session, &name::checked(name)?, u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
 /// A table, or each partition it consists of.
 pub(super) fn of_table(
     server: &Server,
     session: &Session,
-    name: &str,
+    relation: Relation,
     request: &Request,
 ) -> Result<Vec<Plan>, SourceError> {
     let facts = ServerFacts::read(session)?;
-    let name = name::checked(name)?;
-    let relation = Relation::find(session, &name, facts.block_bytes)?;
-    let columns = relation.wanted(request.columns.as_deref())?;
     // Partitions may have the columns in another order.
-    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    let names = relation.wanted_names(request)?;
     let mut plans = Vec::new();
     for relation in parts(session, relation, &facts, &names)? {
         plans.push(of_relation(server, session, &facts, relation, &names, request)?);

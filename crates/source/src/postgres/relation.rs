@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use arrowhop_types::Problems;
 use tokio_postgres::Row;
 
+use super::Request;
 use super::batches::{Form, Wanted};
 use super::kind::{Kind, Scalar};
 use super::server::{Session, quoted};
@@ -131,6 +132,12 @@ impl Relation {
             }
         }
         problems.or(found)
+    }
+
+    /// The names of the columns that are asked for.
+    pub(super) fn wanted_names(&self, request: &Request) -> Result<Vec<String>, Problems> {
+        let columns = self.wanted(request.columns.as_deref())?;
+        Ok(columns.iter().map(|column| column.name.clone()).collect())
     }
 
     /// What its batches are of, shapes of arrays probed.

@@ -102,19 +102,48 @@ impl Server {
         self
     }
 
+    /// The same database and user on another server.
+    pub(super) fn at(&self, host: &str, port: u16, options: Option<&str>) -> Self {
+        let old = &self.config;
+        let mut config = Config::new();
+        config.host(host).port(port).ssl_mode(old.get_ssl_mode());
+        if let Some(user) = old.get_user() {
+            config.user(user).dbname(old.get_dbname().unwrap_or(user));
+        }
+        if let Some(password) = old.get_password() {
+            config.password(password);
+        }
+        if let Some(limit) = old.get_connect_timeout() {
+            config.connect_timeout(*limit);
+        }
+        if let Some(options) = options.or(old.get_options()) {
+            config.options(options);
+        }
+        Self { config: Arc::new(config), role: self.role.clone() }
+    }
+
     /// Host, port and database, for messages.
     #[must_use]
     pub fn name(&self) -> String {
-        let host = match self.config.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            Some(Host::Unix(path)) => path.display().to_string(),
-            None => String::new(),
-        };
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
-        format!("{host}:{}/{database}", self.port())
+        format!("{}:{}/{database}", self.host(), self.port())
     }
 
-    fn port(&self) -> u16 {
+    /// The first host, by name or by its socket's folder.
+    pub(super) fn host(&self) -> &str {
+        match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name,
+            Some(Host::Unix(path)) => path.to_str().unwrap_or_default(),
+            None => "",
+        }
+    }
+
+    /// Settings that a connection begins with.
+    pub(super) fn options(&self) -> Option<&str> {
+        self.config.get_options()
+    }
+
+    pub(super) fn port(&self) -> u16 {
         self.config.get_ports().first().copied().unwrap_or(5_432)
     }
 

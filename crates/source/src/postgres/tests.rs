@@ -635,3 +635,95 @@ fn hostile_streams_are_refused_and_nothing_panics() {
     }
     assert!(refused > 150, "only {refused} streams were refused");
 }
+
+/// Plain servers that pose as the parts of a larger one; the catalogs are recorded ones.
+#[test]
+fn a_distributed_table_is_read_from_the_servers_that_hold_its_parts() {
+    let start = || Postgres::start(&[], &[]);
+    let (Some(one), Some(two)) = (start(), start()) else { return };
+    let Some(coordinator) = &*SHARED else { return };
+    let database = coordinator.database("spread", &[]);
+    for (segment, from) in [(&one, 0), (&two, 100)] {
+        segment.database(&database, &[]);
+        for shard in 0..2 {
+            let first = from + 50 * shard;
+            segment.sql(
+                &database,
+                &format!(
+                    "CREATE TABLE \"Facts_{}\" AS SELECT i AS id, i % 3 AS y
+                FROM generate_series({first}, {first} + 49) i",
+                    102_008 + first / 50
+                ),
+            );
+        }
+        segment.sql(
+            &database,
+            &format!(
+                "CREATE TABLE spread AS SELECT i AS id
+            FROM generate_series({from}, {from} + 99) i"
+            ),
+        );
+    }
+    let node = |segment: &Postgres| format!("'{}', {}", segment.folder().display(), segment.port());
+    coordinator.sql(&database, &format!("
+        CREATE TABLE \"Facts\" (id int, y int); CREATE TABLE spread (id int); CREATE TABLE here (id int);
+        CREATE TABLE pg_dist_partition AS SELECT '\"Facts\"'::regclass AS logicalrelid, 'h' AS partmethod;
+        CREATE TABLE pg_dist_shard AS SELECT '\"Facts\"'::regclass AS logicalrelid, i AS shardid
+            FROM generate_series(102008::bigint, 102011) i;
+        CREATE TABLE pg_dist_placement (shardid bigint, shardstate int, groupid int);
+        INSERT INTO pg_dist_placement VALUES (102008, 1, 1), (102009, 1, 1), (102010, 1, 2),
+            (102011, 1, 2), (102011, 4, 1);
+        CREATE TABLE pg_dist_node (groupid int, nodename text, nodeport int, noderole text);
+        INSERT INTO pg_dist_node VALUES (1, {one}, 'primary'), (2, {two}, 'primary'),
+            (2, 'standby', 5432, 'secondary');
+        CREATE FUNCTION shard_name(regclass, bigint) RETURNS text LANGUAGE sql
+            AS $$ SELECT quote_ident('Facts_' || $2) $$;
+    ", one = node(&one), two = node(&two)));
+    let server = server(coordinator, &database);
+    let ids =
+        |reading: &Reading| rows(reading).column(0).as_primitive::<Int32Type>().values().to_vec();
+    for access in [Access::Copy, Access::Direct] {
+        let facts = read(&server, &request("\"Facts\"", access)).unwrap();
+        assert_eq!(ids(&facts), (0..200).collect::<Vec<_>>());
+        assert_eq!(facts.parts.len(), 4);
+        let wanted =
+            format!("{}:{}/spread public.\"Facts_102010\"", two.folder().display(), two.port());
+        assert_eq!(facts.parts[2].name, wanted);
+    }
+    assert_eq!(rows(&read(&server, &request("here", Access::Auto)).unwrap()).num_rows(), 0);
+    let central = Request { segments: false, ..request("\"Facts\"", Access::Auto) };
+    assert_eq!(rows(&read(&server, &central).unwrap()).num_rows(), 0);
+
+    coordinator.sql(
+        &database,
+        &format!(
+            "
+        DROP TABLE pg_dist_partition;
+        CREATE TABLE gp_distribution_policy AS SELECT 'spread'::regclass::oid AS localoid,
+            'p'::\"char\" AS policytype;
+        CREATE TABLE gp_segment_configuration (content int, role \"char\", hostname text, port int);
+        INSERT INTO gp_segment_configuration VALUES (-1, 'p', 'master', 5432), (0, 'p', {one}),
+            (1, 'p', {two}), (1, 'm', 'mirror', 7000);
+    ",
+            one = node(&one),
+            two = node(&two)
+        ),
+    );
+    let session = Session::open(&server).unwrap();
+    let relation = plan::relation(&session, "spread").unwrap();
+    let placements = distributed::placements(&server, &session, &relation).unwrap().unwrap();
+    // Plain servers do not know the setting; it is left out to read them.
+    let text = format!("{:?}", placements[1].server.at("h", 1, None).options());
+    assert_eq!(text, "Some(\"-c gp_role=utility\")");
+    let plain: Vec<Placement> = placements
+        .iter()
+        .map(|placement| Placement {
+            server: placement.server.at(placement.server.host(), placement.server.port(), Some("")),
+            table: placement.table.clone(),
+        })
+        .collect();
+    let spread = read_segments(&["id".into()], &plain, &request("spread", Access::Auto)).unwrap();
+    assert_eq!(ids(&spread), (0..200).collect::<Vec<_>>());
+    coordinator.sql(&database, "UPDATE gp_distribution_policy SET policytype = 'r'");
+    assert_eq!(distributed::placements(&server, &session, &relation).unwrap().unwrap().len(), 1);
+}

@@ -98,6 +98,7 @@ struct Postgres {
     /// Nothing where it was wrong.
     server: Option<Server>,
     access: Access,
+    segments: bool,
     hash_key: Option<String>,
 }
 
@@ -120,12 +121,17 @@ impl Postgres {
             }
         };
         let access = fields.choice("access", &ACCESS).unwrap_or_default();
-        Self { server, access, hash_key: fields.text("hash_key") }
+        let segments = fields.flag("segments").unwrap_or(true);
+        Self { server, access, segments, hash_key: fields.text("hash_key") }
     }
 
     fn location(&self, rows: Rows) -> Option<Location> {
-        let request =
-            Request { access: self.access, hash_key: self.hash_key.clone(), ..Request::of(rows) };
+        let request = Request {
+            access: self.access,
+            segments: self.segments,
+            hash_key: self.hash_key.clone(),
+            ..Request::of(rows)
+        };
         Some(Location::Postgres { server: self.server.clone()?, request: Box::new(request) })
     }
 }

@@ -31,6 +31,7 @@ mod prepare_new;
 mod scalars;
 mod shapes;
 mod shards;
+mod shared_file;
 mod spec;
 mod statistics;
 mod storage;

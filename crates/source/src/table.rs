@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -24,6 +25,7 @@ use crate::error::SourceError;
 use crate::formats::Format;
 use crate::parallel;
 use crate::postgres::{self, PartReport, Request};
+use crate::shared_file::SharedFile;
 use crate::spec::Location;
 
 /// Rows of a table are at most this many: 2³¹.
@@ -49,7 +51,7 @@ pub(crate) struct Table {
 
 /// Where its rows are.
 enum Body {
-    Parquet { file: File, footer: ArrowReaderMetadata },
+    Parquet { file: SharedFile, footer: ArrowReaderMetadata },
     Memory(Arc<[RecordBatch]>),
 }
 
@@ -83,6 +85,7 @@ impl Table {
         if !facts.is_file() {
             return Err(wrong("is not a file; name one parquet file".into()));
         }
+        let file = SharedFile::new(file, facts.len());
         let footer = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))
             .map_err(|text| {
                 wrong(format!("is not a parquet file, or is damaged: {text}; write it anew"))
@@ -177,17 +180,14 @@ impl Table {
         visit: impl Fn(Chunk<'_, S>) -> Result<R, Problems> + Sync,
     ) -> Result<Vec<R>, Problems> {
         let damaged = |text: String| Problems::one(self.name(), text);
-        let reader = guarded(|| self.reader(columns, rows))
-            .map_err(|text| damaged(format!("cannot be read: {text}")))?;
-        let feed = Mutex::new(Feed { reader, rows, items: items.into_iter(), taken: 0 });
+        let feeds = Feeds::new(self, columns, rows, items);
         let results = parallel::spawn(parallel::workers(), || {
             let mut done = Vec::new();
-            loop {
-                // A panic under this lock was caught, so a poisoned feed is whole.
-                let next = feed.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((number, chunk)) = next else { return done };
+            let mut at = feeds.begin();
+            while let Some((number, chunk)) = feeds.next(&mut at) {
                 done.push((number, chunk.map_err(damaged).and_then(&visit)));
             }
+            done
         });
         let mut problems = Problems::new();
         let mut values = Vec::new();
@@ -200,9 +200,12 @@ impl Table {
         problems.or(values)
     }
 
+    /// Reads `rows` of one of the groups, whose first row is `first`.
     fn reader(
         &self,
         columns: &[&str],
+        group: usize,
+        first: u32,
         rows: &[u32],
     ) -> Result<Reader, parquet::errors::ParquetError> {
         let places: Vec<usize> =
@@ -210,21 +213,41 @@ impl Table {
         let (file, footer) = match &self.body {
             Body::Parquet { file, footer } => (file, footer),
             Body::Memory(batches) => {
-                return Ok(Reader::Memory(MemoryReader::new(batches.clone(), places)));
+                let batch = batches[group].project(&places)?;
+                return Ok(Reader::Memory { batch, first });
             }
         };
         let mask = ProjectionMask::roots(footer.parquet_schema(), places);
         let chunk_rows = chunk_rows(footer.metadata(), &mask, self.rows);
+        let count = footer.metadata().row_group(group).num_rows();
+        let count = usize::try_from(count).expect("row counts were checked");
         let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, footer.clone())
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), footer.clone())
+                .with_row_groups(vec![group])
                 .with_batch_size(chunk_rows)
                 .with_projection(mask);
-        if rows.len() < self.rows as usize {
-            let ranges = rows.iter().map(|&row| row as usize..row as usize + 1);
-            let selection = RowSelection::from_consecutive_ranges(ranges, self.rows as usize);
+        if rows.len() < count {
+            let places = rows.iter().map(|row| (row - first) as usize);
+            let ranges = places.map(|row| row..row + 1);
+            let selection = RowSelection::from_consecutive_ranges(ranges, count);
             builder = builder.with_row_selection(selection);
         }
         Ok(Reader::Parquet(Box::new(builder.build()?)))
+    }
+
+    /// How many rows each group has: row groups of Parquet, batches in memory.
+    fn group_rows(&self) -> Vec<u32> {
+        let count = |rows: i64| u32::try_from(rows).expect("row counts were checked");
+        match &self.body {
+            Body::Parquet { footer, .. } => {
+                let groups = footer.metadata().row_groups().iter();
+                groups.map(|group| count(group.num_rows())).collect()
+            }
+            Body::Memory(batches) => {
+                let rows = batches.iter().map(RecordBatch::num_rows);
+                rows.map(|rows| count(i64::try_from(rows).unwrap_or(i64::MAX))).collect()
+            }
+        }
     }
 }
 
@@ -238,60 +261,31 @@ fn chunk_rows(footer: &ParquetMetaData, mask: &ProjectionMask, rows: u32) -> usi
     usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, CHUNK_ROWS_MAX)
 }
 
-/// Hands out the rows asked for, a batch at a time.
+/// Hands out the rows asked for of one group, a batch at a time.
 enum Reader {
     Parquet(Box<ParquetRecordBatchReader>),
-    Memory(MemoryReader),
+    Memory { batch: RecordBatch, first: u32 },
 }
 
 impl Reader {
     /// The next of `rows`, which are those that have not been handed out.
     fn next(&mut self, rows: &[u32]) -> Result<Option<RecordBatch>, ArrowError> {
-        match self {
-            Self::Parquet(reader) => reader.next().transpose(),
-            Self::Memory(reader) => reader.next(rows),
-        }
-    }
-}
-
-/// Rows of batches in memory.
-struct MemoryReader {
-    batches: Arc<[RecordBatch]>,
-    columns: Vec<usize>,
-    /// The batch that is being read, and the number of its first row.
-    at: usize,
-    first: usize,
-}
-
-impl MemoryReader {
-    fn new(batches: Arc<[RecordBatch]>, columns: Vec<usize>) -> Self {
-        Self { batches, columns, at: 0, first: 0 }
-    }
-
-    fn next(&mut self, rows: &[u32]) -> Result<Option<RecordBatch>, ArrowError> {
-        let Some(&row) = rows.first() else { return Ok(None) };
-        let batch = loop {
-            let Some(batch) = self.batches.get(self.at) else { return Ok(None) };
-            if (row as usize) < self.first + batch.num_rows() {
-                break batch;
-            }
-            self.at += 1;
-            self.first += batch.num_rows();
+        let (batch, first) = match self {
+            Self::Parquet(reader) => return reader.next().transpose(),
+            Self::Memory { batch, first } => (batch, *first),
         };
         let batch_bytes = batch.get_array_memory_size() / batch.num_rows().max(1);
         let row_bytes = i64::try_from(batch_bytes).unwrap_or(i64::MAX).max(1);
         let most = usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, CHUNK_ROWS_MAX);
-        let end = self.first + batch.num_rows();
-        let count = rows.iter().take(most).take_while(|&&row| (row as usize) < end).count();
-        let rows = &rows[..count];
-        let batch = batch.project(&self.columns)?;
-        let last = *rows.last().expect("the first row is in the batch");
-        if (last - row) as usize == count - 1 {
-            return Ok(Some(batch.slice(row as usize - self.first, count)));
+        let rows = &rows[..rows.len().min(most)];
+        let [row, .., last] = rows else {
+            return Ok(rows.first().map(|row| batch.slice((row - first) as usize, 1)));
+        };
+        if (last - row) as usize == rows.len() - 1 {
+            return Ok(Some(batch.slice((row - first) as usize, rows.len())));
         }
-        let first = u32::try_from(self.first).expect("a table has at most 2^31 rows");
         let places = UInt32Array::from_iter_values(rows.iter().map(|row| row - first));
-        take_record_batch(&batch, &places).map(Some)
+        take_record_batch(batch, &places).map(Some)
     }
 }
 
@@ -303,23 +297,91 @@ impl<S> Chunk<'_, S> {
     }
 }
 
-/// Hands out the chunks of a scan, numbered, one at a time.
+/// Hands out the chunks of a scan to several threads. Groups are decoded side by side; where there are
+/// fewer of them than threads, a thread decodes while others work on what it decoded before.
+struct Feeds<'a, S> {
+    table: &'a Table,
+    columns: &'a [&'a str],
+    feeds: Vec<Mutex<Feed<'a, S>>>,
+    threads: AtomicUsize,
+}
+
+/// The rows asked for of one group.
 struct Feed<'a, S> {
-    reader: Reader,
+    group: usize,
+    /// The number of the group's first row, and how many of the rows asked for are before it.
+    first: u32,
+    before: usize,
     rows: &'a [u32],
     items: std::vec::IntoIter<S>,
     taken: usize,
+    /// Made when the first chunk is asked for.
+    reader: Option<Reader>,
+}
+
+impl<'a, S> Feeds<'a, S> {
+    fn new(table: &'a Table, columns: &'a [&'a str], rows: &'a [u32], items: Vec<S>) -> Self {
+        let mut items = items.into_iter();
+        let mut feeds = Vec::new();
+        let (mut first, mut before) = (0, 0);
+        for (group, count) in table.group_rows().into_iter().enumerate() {
+            let end = before + rows[before..].partition_point(|&row| row < first + count);
+            if end > before {
+                let (rows, items) = (&rows[before..end], items.by_ref().take(end - before));
+                let items = items.collect::<Vec<_>>().into_iter();
+                let feed = Feed { group, first, before, rows, items, taken: 0, reader: None };
+                feeds.push(Mutex::new(feed));
+            }
+            (first, before) = (first + count, end);
+        }
+        Self { table, columns, feeds, threads: AtomicUsize::new(0) }
+    }
+
+    /// Where one more thread begins.
+    fn begin(&self) -> usize {
+        self.threads.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The next chunk, or what is wrong with it, numbered by the rows before it: of the group the
+    /// thread is at, else of one that no other thread is decoding, else of any.
+    fn next(&self, at: &mut usize) -> Option<(usize, Result<Chunk<'a, S>, String>)> {
+        for waits in [false, true] {
+            for step in 0..self.feeds.len() {
+                let place = (*at + step) % self.feeds.len();
+                // A panic under this lock was caught, so a poisoned feed is whole.
+                let mut feed = match self.feeds[place].try_lock() {
+                    Ok(feed) => feed,
+                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) if waits => {
+                        self.feeds[place].lock().unwrap_or_else(PoisonError::into_inner)
+                    }
+                    Err(TryLockError::WouldBlock) => continue,
+                };
+                if let Some(chunk) = feed.next(self.table, self.columns) {
+                    *at = place;
+                    return Some(chunk);
+                }
+            }
+        }
+        None
+    }
 }
 
 impl<'a, S> Feed<'a, S> {
-    /// The next chunk, or what is wrong with it, numbered by the rows before it. Nothing follows
-    /// an error.
-    fn next(&mut self) -> Option<(usize, Result<Chunk<'a, S>, String>)> {
+    /// The next chunk of the group. Nothing of it follows an error.
+    fn next(
+        &mut self,
+        table: &Table,
+        columns: &[&str],
+    ) -> Option<(usize, Result<Chunk<'a, S>, String>)> {
         let taken = self.taken;
-        let row = *self.rows.get(taken)?;
+        let Some(&row) = self.rows.get(taken) else {
+            self.reader = None;
+            return None;
+        };
         self.taken = self.rows.len();
-        let left = &self.rows[taken..];
-        let chunk = guarded(|| self.reader.next(left))
+        let chunk = self
+            .read(table, columns, &self.rows[taken..])
             .map_err(|text| format!("is damaged at or after row {row}: {text}"))
             .and_then(|batch| match batch {
                 Some(batch) if batch.num_rows() <= self.rows.len() - taken => Ok(batch),
@@ -330,7 +392,21 @@ impl<'a, S> Feed<'a, S> {
                 let items = self.items.by_ref().take(batch.num_rows()).collect();
                 Chunk { batch, rows: &self.rows[taken..self.taken], items }
             });
-        Some((taken, chunk))
+        Some((self.before + taken, chunk))
+    }
+
+    fn read(
+        &mut self,
+        table: &Table,
+        columns: &[&str],
+        left: &[u32],
+    ) -> Result<Option<RecordBatch>, String> {
+        let (group, first, rows) = (self.group, self.first, self.rows);
+        if self.reader.is_none() {
+            self.reader = Some(guarded(|| table.reader(columns, group, first, rows))?);
+        }
+        let reader = self.reader.as_mut().expect("it was just made");
+        guarded(|| reader.next(left))
     }
 }
 

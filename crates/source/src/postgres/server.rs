@@ -139,6 +139,7 @@ impl Server {
     }
 
     /// Settings that a connection begins with.
+    #[cfg(test)]
     pub(super) fn options(&self) -> Option<&str> {
         self.config.get_options()
     }

@@ -1,12 +1,19 @@
 //! The whole program, as its users run it: in one process and as a cluster of processes, to the
 //! end, interrupted, and resumed.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema};
+use arrow::ipc::writer::FileWriter;
 use arrowhop_catalog::Catalog;
 use arrowhop_tests::{Cluster, Program, digests, shapes, wait_for};
 use arrowhop_types::{ModelStatus, RunId, RunStatus, VisitKind};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -95,6 +102,68 @@ fn the_result_is_there_to_be_used() {
     let unknown = program.run(&["export", "weights", "1", "--to", to, "--format", "pickle"]);
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.stderr.contains("safetensors, npz, f32, h5, keras"), "{}", unknown.stderr);
+
+    // Tables in each format; what was exported is data again.
+    for format in ["parquet", "arrow", "csv"] {
+        let to = folder.join(format!("tables/{format}"));
+        std::fs::create_dir_all(&to).expect("make a folder");
+        let path = |name: &str| to.join(name).to_str().expect("UTF-8").to_owned();
+        let (shards, history, predictions) =
+            (path(""), path(&format!("h.{format}")), path(&format!("p.{format}")));
+        let data = path(&format!("../new.{format}"));
+        renamed(&folder.join("shard-0-validation.parquet"), &data);
+        for arguments in [
+            &["export", "shards", "1", "--to", &shards, "--format", format][..],
+            &["export", "history", "1", "--to", &history, "--format", format],
+            &[
+                "export",
+                "predictions",
+                "1",
+                "--data",
+                &data,
+                "--top-k",
+                "1",
+                "--to",
+                &predictions,
+                "--format",
+                format,
+            ],
+        ] {
+            let exported = program.run(arguments);
+            assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+        }
+        let names: Vec<_> = std::fs::read_dir(&to).expect("it is there").flatten().collect();
+        assert_eq!(names.len(), 10, "{names:?}");
+    }
+    let csv = |name: &str| std::fs::read_to_string(folder.join("tables/csv").join(name));
+    let history = csv("h.csv").expect("it was written");
+    assert!(history.starts_with("model,epoch,rows,metric,value\n1,1,train,loss,"), "{history}");
+    // Six models, three epochs, loss and accuracy on two parts.
+    assert_eq!(history.lines().count(), 1 + 6 * 3 * 4);
+    let predictions = csv("p.csv").expect("it was written");
+    assert_eq!(predictions.lines().count(), 1 + 225);
+    assert!(csv("shard-0-train.csv").expect("it was written").starts_with("row,x_0,x_1,"));
+}
+
+/// A shard's rows with the columns' names that the generator gives them, as Arrow IPC whatever the
+/// name's end.
+fn renamed(shard: &Path, to: &str) {
+    let file = File::open(shard).expect("open a shard");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
+    let batches: Vec<RecordBatch> =
+        reader.build().expect("readable").map(|batch| batch.expect("rows")).collect();
+    let schema = batches[0].schema();
+    let fields = schema.fields().iter().zip(["row", "image", "label"]);
+    let fields: Vec<Field> =
+        fields.map(|(field, name)| field.as_ref().clone().with_name(name)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let mut writer =
+        FileWriter::try_new(File::create(to).expect("create a file"), &schema).expect("write");
+    for batch in batches {
+        let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
+        writer.write(&batch.expect("the same columns")).expect("write rows");
+    }
+    writer.finish().expect("finish the file");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn may_use_theirs(part: &str, package: &str) -> bool {
         "hdf5-pure" | "zip" => &["weights"],
         "nvml-wrapper" => &["train"],
         "object_store" => &["source"],
-        "parquet" => &["source", "arrowhop"],
+        "parquet" => &["source"],
         "prost" => &["wire", "flight"],
         "refinery" | "rusqlite" => &["catalog"],
         "tokio-postgres" => &["source", "catalog"],

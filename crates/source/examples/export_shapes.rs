@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrowhop_source::{DataSpec, Generator, Origin, prepare, write_shards};
+use arrowhop_source::{DataSpec, Generator, Origin, TableFormat, prepare, write_shards};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -17,6 +17,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_rows: None,
         validation_fraction: None,
     })?;
-    write_shards(Path::new(&folder), &prepared.data_set, &prepared.shards)?;
+    write_shards(Path::new(&folder), &prepared.data_set, &prepared.shards, TableFormat::Parquet)?;
     Ok(())
 }

@@ -63,13 +63,13 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
-    /// A Parquet file could not be encoded.
-    #[error("write {} as parquet", path.display())]
-    WriteParquet {
-        /// Which.
+    /// A table could not be encoded.
+    #[error("write the table {}", path.display())]
+    Encode {
+        /// Which file.
         path: PathBuf,
         /// Why.
-        source: parquet::errors::ParquetError,
+        source: arrow::error::ArrowError,
     },
 }
 
@@ -81,7 +81,7 @@ impl Classify for SourceError {
             Self::Memory { .. } => ErrorClass::Overloaded,
             Self::Postgres { source, .. } => of_postgres(source),
             Self::Read { .. } | Self::Write { .. } | Self::Thread { .. } => ErrorClass::Unavailable,
-            Self::WriteParquet { .. } => ErrorClass::Bug,
+            Self::Encode { .. } => ErrorClass::Bug,
         }
     }
 }

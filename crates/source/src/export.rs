@@ -1,116 +1,90 @@
-//! Writes shards as Parquet files that keep shapes and class names, so that any Arrow reader
-//! sees tensors. A file appears under its name only when it is complete.
+//! Writes shards as files that keep shapes and class names, so that any Arrow reader sees tensors.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use arrowhop_types::{DataSet, Part, ShardId};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::SourceError;
 use crate::prepare::PreparedShard;
 use crate::shards::shard_schema;
+use crate::table_file::{TableFormat, write_table};
 
 /// Writes each shard's parts into `dir`, which is made if need be; returns the files written.
 /// A part without rows has no file.
 ///
 /// # Errors
-/// [`SourceError::Write`] or [`SourceError::WriteParquet`] with the file concerned.
+/// [`SourceError::Write`] or [`SourceError::Encode`] with the file concerned.
 pub fn write_shards(
     dir: &Path,
     data_set: &DataSet,
     shards: &[PreparedShard],
+    format: TableFormat,
 ) -> Result<Vec<PathBuf>, SourceError> {
     let mut paths = Vec::new();
     for (info, shard) in data_set.shards.iter().zip(shards) {
         for (part, batches) in [(Part::Train, &shard.train), (Part::Validation, &shard.validation)]
         {
             if !batches.is_empty() {
-                paths.push(write_shard(dir, data_set, info.shard, part, batches)?);
+                paths.push(write_shard(dir, data_set, info.shard, part, batches, format)?);
             }
         }
     }
     Ok(paths)
 }
 
-/// Writes one part of one shard as `shard-<number>-<part>.parquet` into `dir`, which is made if
+/// Writes one part of one shard as `shard-<number>-<part>.<format>` into `dir`, which is made if
 /// need be; returns the file's path. Its metadata names the data set and the shard.
 ///
 /// # Errors
-/// [`SourceError::Write`] or [`SourceError::WriteParquet`] with the file concerned.
+/// [`SourceError::Write`] or [`SourceError::Encode`] with the file concerned.
 pub fn write_shard(
     dir: &Path,
     data_set: &DataSet,
     shard: ShardId,
     part: Part,
     batches: &[RecordBatch],
+    format: TableFormat,
 ) -> Result<PathBuf, SourceError> {
-    fs::create_dir_all(dir).map_err(write_error(dir))?;
-    let name = format!("shard-{shard}-{}.parquet", part.name());
-    let (path, partial) = (dir.join(&name), dir.join(format!(".{name}.{}", std::process::id())));
-    let file = File::create(&partial).map_err(write_error(&partial))?;
-    let written = write_file(&file, data_set, shard, batches)
-        .map_err(|source| SourceError::WriteParquet { path: path.clone(), source })
-        .and_then(|()| file.sync_all().map_err(write_error(&path)))
-        .and_then(|()| fs::rename(&partial, &path).map_err(write_error(&path)));
-    if let Err(error) = written {
-        // The partial file is worthless; that it could not be removed matters less than the error.
-        let _ = fs::remove_file(&partial);
-        return Err(error);
-    }
-    Ok(path)
-}
-
-fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
-    let path = path.to_owned();
-    |source| SourceError::Write { path, source }
-}
-
-fn write_file(
-    file: &File,
-    data_set: &DataSet,
-    shard: ShardId,
-    batches: &[RecordBatch],
-) -> Result<(), parquet::errors::ParquetError> {
+    fs::create_dir_all(dir)
+        .map_err(|source| SourceError::Write { path: dir.to_owned(), source })?;
+    let path = dir.join(format!("shard-{shard}-{}.{}", part.name(), format.name()));
     let facts = [
         ("arrowhop.data_set", data_set.id.to_string()),
         ("arrowhop.name", data_set.name.clone()),
         ("arrowhop.shard", shard.to_string()),
         ("arrowhop.preparation", data_set.preparation.clone()),
     ];
-    let facts = facts.map(|(key, value)| KeyValue::new(key.to_owned(), value)).to_vec();
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        // Elements of tensors have nothing to gain from a dictionary or from page statistics.
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_key_value_metadata(Some(facts))
-        .build();
+    let facts = facts.map(|(key, value)| (key.to_owned(), value)).into();
     let schema = shard_schema(&data_set.inputs, &data_set.targets);
-    let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
-    for batch in batches {
-        writer.write(batch)?;
-    }
-    writer.close()?;
-    Ok(())
+    let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), facts));
+    write_table(&path, &schema, batches, format)?;
+    Ok(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use arrowhop_types::Target;
+
     use super::*;
     use crate::fixtures::{concat, generated_spec, train_of};
-    use crate::{DataSpec, Inputs, Location, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
+    use crate::{
+        DataSpec, Inputs, Location, NamedInputs, Origin, Prepared, TableInputs, TargetKind,
+        TargetSpec, prepare,
+    };
 
     #[test]
     fn shards_written_are_read_back_as_the_same_tensors() {
         let folder = tempfile::tempdir().unwrap();
         let prepared = prepare(&DataSpec { shards: 2, ..generated_spec(61, 7) }).unwrap();
         let dir = folder.path().join("new");
-        let paths = write_shards(&dir, &prepared.data_set, &prepared.shards).unwrap();
+        let paths =
+            write_shards(&dir, &prepared.data_set, &prepared.shards, TableFormat::Parquet).unwrap();
         let names: Vec<_> =
             paths.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(
@@ -152,11 +126,50 @@ mod tests {
     }
 
     #[test]
+    fn every_format_is_read_back_as_the_same_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let prepared = prepare(&DataSpec { shards: 1, ..generated_spec(40, 0) }).unwrap();
+        let paths = [TableFormat::Parquet, TableFormat::Arrow, TableFormat::Csv].map(|format| {
+            let written = write_shards(folder.path(), &prepared.data_set, &prepared.shards, format);
+            written.unwrap().remove(0)
+        });
+        let ends = paths.each_ref().map(|path| path.extension().unwrap().to_str().unwrap());
+        assert_eq!(ends, ["parquet", "arrow", "csv"]);
+        let again = |path: &PathBuf, inputs, kind| {
+            let origin = Origin::Tables {
+                train: Location::File(path.clone()),
+                validation: None,
+                inputs: vec![NamedInputs { name: None, inputs }],
+                targets: vec![TargetSpec { name: None, column: "y".into(), kind }],
+            };
+            prepare(&DataSpec { origin, shards: 1, ..generated_spec(0, 0) }).unwrap()
+        };
+        let tensor = || Inputs::Tensor { column: "x".into(), shape: None, normalize: 255.0 };
+        let [parquet, arrow] = [0, 1].map(|i| again(&paths[i], tensor(), TargetKind::Auto));
+        assert_eq!(parquet.data_set, arrow.data_set);
+        assert_eq!(parquet.shards, arrow.shards);
+        // A column for each of 256 pixels, and the class by its name.
+        let columns = (0..256).map(|i| format!("x_{i}")).collect();
+        let table = Inputs::Table(TableInputs { columns: Some(columns), ..TableInputs::default() });
+        let csv = again(&paths[2], table, TargetKind::Auto);
+        let names = |prepared: &Prepared| match &prepared.data_set.targets[0].target {
+            Target::Classes(names) => names.iter().cloned().collect::<BTreeSet<_>>(),
+            Target::Values(_) => panic!("not classes"),
+        };
+        assert_eq!(names(&csv), names(&parquet));
+        let pixels = |prepared| train_of(prepared).into_iter().map(|(row, x, _)| (row, x));
+        assert!(pixels(&csv).eq(pixels(&parquet)));
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 3, "no partial file is left");
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let prepared = prepare(&generated_spec(8, 0)).unwrap();
         let dir = file.path().join("below-a-file");
-        let error = write_shards(&dir, &prepared.data_set, &prepared.shards).unwrap_err();
+        let error = write_shards(&dir, &prepared.data_set, &prepared.shards, TableFormat::Parquet)
+            .unwrap_err();
         assert_eq!(error.to_string(), format!("write {}", dir.display()));
     }
 }

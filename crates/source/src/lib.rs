@@ -36,6 +36,7 @@ mod spec;
 mod statistics;
 mod storage;
 mod table;
+mod table_file;
 mod tabular;
 mod target;
 mod tensor;
@@ -56,3 +57,4 @@ pub use spec::{
     DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Side, TableInputs, TargetKind,
     TargetSpec,
 };
+pub use table_file::{TableFormat, write_table};

@@ -1,6 +1,5 @@
 //! `arrowhop predict`: one row per prediction, or per prediction and class.
 
-use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +9,13 @@ use arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray,
 use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_network::OutputSpec;
 use arrowhop_segment::inputs;
-use arrowhop_source::{Location, NewOptions, NewOrigin, TargetUse, prepare_new};
+use arrowhop_source::{
+    Location, NewOptions, NewOrigin, TableFormat, TargetUse, prepare_new, write_table,
+};
 use arrowhop_types::{Target, TargetColumn};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
-use crate::cli::{Output, Predict};
+use crate::cli::{NewData, Output, Predict};
 use crate::exit::Exit;
 use crate::report::{csv_field, print, table};
 use crate::trained::Trained;
@@ -27,7 +25,7 @@ const TABLE_ROWS_MAX: usize = 10_000;
 
 /// One class, or one number, of one row.
 #[derive(Debug, PartialEq)]
-struct Prediction<'a> {
+pub(super) struct Prediction<'a> {
     row: u64,
     /// The name of what is predicted.
     target: &'a str,
@@ -40,10 +38,34 @@ struct Prediction<'a> {
 
 pub(super) fn predict(options: &Predict) -> anyhow::Result<Exit> {
     let trained = Trained::open(&options.which)?;
+    let predictions = predicted(&trained, &options.rows, options.top_k)?;
+    match &options.to {
+        Some(file) => {
+            let format = match file.extension().and_then(|end| end.to_str()) {
+                Some("csv") => TableFormat::Csv,
+                Some("arrow") => TableFormat::Arrow,
+                _ => TableFormat::Parquet,
+            };
+            write_predictions(file, &predictions, format)?;
+        }
+        None => {
+            let several = trained.task.targets().len() > 1;
+            print(&text(&predictions, several, options.output))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What a model says about new rows.
+pub(super) fn predicted<'a>(
+    trained: &'a Trained,
+    rows: &NewData,
+    top_k: Option<u32>,
+) -> anyhow::Result<Vec<Prediction<'a>>> {
     let new = prepare_new(
         &trained.record.spec.data.preparation,
-        &NewOrigin::Table(Location::File(options.rows.data.clone())),
-        &NewOptions { max_rows: options.rows.max_rows, target: TargetUse::Ignored },
+        &NewOrigin::Table(Location::File(rows.data.clone())),
+        &NewOptions { max_rows: rows.max_rows, target: TargetUse::Ignored },
     )?;
     let inputs = inputs(&trained.task, &new.batches)?;
     let targets = trained.task.targets();
@@ -54,7 +76,7 @@ pub(super) fn predict(options: &Predict) -> anyhow::Result<Exit> {
         for i in 0..outputs[0].len() / widths[0] {
             for ((output, &width), target) in outputs.iter().zip(&widths).zip(targets) {
                 let values = &output[i * width..(i + 1) * width];
-                rank(row, values, target, options.top_k, &mut predictions);
+                rank(row, values, target, top_k, &mut predictions);
             }
             row += 1;
         }
@@ -62,11 +84,7 @@ pub(super) fn predict(options: &Predict) -> anyhow::Result<Exit> {
     };
     arrowhop_train::predict(&trained.task, &trained.state, &inputs, &mut sink)
         .context("apply the model")?;
-    match &options.to {
-        Some(file) => write(file, &predictions)?,
-        None => print(&text(&predictions, targets.len() > 1, options.output))?,
-    }
-    Ok(Exit::Done)
+    Ok(predictions)
 }
 
 /// A row's output: classes from the most probable on, ties by number; values as they are. The single
@@ -149,8 +167,12 @@ fn text(predictions: &[Prediction<'_>], several: bool, output: Output) -> String
     }
 }
 
-/// Writes a Parquet file, which appears under its name only when it is complete.
-fn write(file: &Path, predictions: &[Prediction<'_>]) -> anyhow::Result<()> {
+/// Writes them to a file, which appears under its name only when it is complete.
+pub(super) fn write_predictions(
+    file: &Path,
+    predictions: &[Prediction<'_>],
+    format: TableFormat,
+) -> anyhow::Result<()> {
     let schema = Arc::new(Schema::new(vec![
         Field::new("row", DataType::UInt64, false),
         Field::new("target", DataType::Utf8, false),
@@ -166,23 +188,8 @@ fn write(file: &Path, predictions: &[Prediction<'_>]) -> anyhow::Result<()> {
         Arc::new(StringArray::from_iter_values(of.clone().map(|p| p.class))),
         Arc::new(Float32Array::from_iter_values(of.map(|p| p.value))),
     ];
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let partial = file.with_extension(format!("{}.part", std::process::id()));
-    let written = (|| {
-        let mut writer = ArrowWriter::try_new(File::create(&partial)?, schema, Some(properties))?;
-        writer.write(&batch)?;
-        writer.into_inner()?.sync_all()?;
-        fs::rename(&partial, file)?;
-        Ok::<_, anyhow::Error>(())
-    })();
-    if written.is_err() {
-        // What is half-written is nobody's.
-        drop(fs::remove_file(&partial));
-    }
-    written.with_context(|| format!("write {}", file.display()))
+    let batch = RecordBatch::try_new(schema.clone(), columns)?;
+    Ok(write_table(file, &schema, &[batch], format)?)
 }
 
 #[cfg(test)]

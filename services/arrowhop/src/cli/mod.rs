@@ -1,15 +1,18 @@
 //! The command line. Every setting is a flag, then an environment variable, then a default.
 
+mod export;
+
 use std::path::PathBuf;
 
 use anyhow::Context;
 use arrowhop_train::{Device, DeviceChoice};
 use arrowhop_types::{ModelId, Problems, RunId};
-use arrowhop_weights::Format;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::experiment::Bounds;
+
+pub use self::export::{Export, FormatName};
 
 /// Bytes for shards on a GPU that does not tell its memory.
 const UNKNOWN_DEVICE_SHARDS: u64 = 1 << 30;
@@ -227,7 +230,7 @@ pub struct Which {
 /// Which rows.
 #[derive(Debug, Clone, Args)]
 pub struct NewData {
-    /// A Parquet file with the columns of the training data
+    /// A file with the columns of the training data: Parquet, Arrow IPC, CSV, or a folder of images by class
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Only the first rows
@@ -261,7 +264,7 @@ pub struct Predict {
     /// Only the most probable classes of each row [default: all]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: Option<u32>,
-    /// Write a Parquet file instead of printing
+    /// Write a file instead of printing: Parquet, or by its end .csv or .arrow
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
     /// How the predictions are printed
@@ -290,35 +293,6 @@ pub struct Replay {
     /// How the comparison is printed
     #[arg(long, default_value = "table")]
     pub output: Output,
-}
-
-/// `arrowhop export`
-#[derive(Debug, Subcommand)]
-pub enum Export {
-    /// A model's weights in Keras's order, and its architecture as Keras JSON
-    Weights {
-        /// The model.
-        #[command(flatten)]
-        which: Which,
-        /// safetensors, npz (numpy), f32 (raw numbers), h5 or keras (Keras 3); several with commas
-        #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "safetensors", value_parser = weight_format)]
-        format: Vec<Format>,
-        /// The folder to write to
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-    },
-    /// A run's prepared shards as Parquet
-    Shards {
-        /// The run
-        #[arg(value_parser = run_id)]
-        run: RunId,
-        /// State.
-        #[command(flatten)]
-        state: State,
-        /// The folder to write to
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-    },
 }
 
 /// `arrowhop network`
@@ -468,12 +442,6 @@ fn run_id(text: &str) -> Result<RunId, std::num::ParseIntError> {
 
 fn model_id(text: &str) -> Result<ModelId, std::num::ParseIntError> {
     text.parse().map(ModelId)
-}
-
-fn weight_format(text: &str) -> Result<Format, String> {
-    let known = || Format::ALL.map(Format::ending).join(", ");
-    let found = Format::ALL.into_iter().find(|format| format.ending() == text);
-    found.ok_or_else(|| format!("known: {}", known()))
 }
 
 #[cfg(test)]

@@ -41,6 +41,14 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
+    /// An object of a store could not be read.
+    #[error("read {url}")]
+    Object {
+        /// Which.
+        url: String,
+        /// Why.
+        source: object_store::Error,
+    },
     /// PostgreSQL did not do what it was asked.
     #[error("{doing}")]
     Postgres {
@@ -80,6 +88,10 @@ impl Classify for SourceError {
             Self::PreparationVersion { .. } => ErrorClass::Conflict,
             Self::Memory { .. } => ErrorClass::Overloaded,
             Self::Postgres { source, .. } => of_postgres(source),
+            Self::Object { source: object_store::Error::NotFound { .. }, .. } => {
+                ErrorClass::Missing
+            }
+            Self::Object { .. } => ErrorClass::Unavailable,
             Self::Read { .. } | Self::Write { .. } | Self::Thread { .. } => ErrorClass::Unavailable,
             Self::Encode { .. } => ErrorClass::Bug,
         }

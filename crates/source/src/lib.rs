@@ -22,7 +22,9 @@ mod error;
 mod export;
 mod formats;
 mod numbers;
+mod object;
 mod parallel;
+mod parquet_file;
 mod pictures;
 pub mod postgres;
 mod preparation;
@@ -44,6 +46,8 @@ mod whole;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod object_tests;
 #[cfg(test)]
 mod real_data_tests;
 

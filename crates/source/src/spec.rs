@@ -39,6 +39,9 @@ pub enum Location {
     /// A file on this machine (Parquet; Arrow IPC, as file or stream; CSV), or a folder with a folder
     /// of images for each class.
     File(PathBuf),
+    /// A file of the same kinds, but no folder, in an object store: `s3://bucket/key`, `gs://…`, `az://…`,
+    /// `https://…`.
+    Object(String),
     /// Rows of a PostgreSQL database. Which columns are read follows from what is done with them.
     Postgres {
         /// The database.
@@ -46,6 +49,14 @@ pub enum Location {
         /// The rows.
         request: Box<Request>,
     },
+}
+
+impl Location {
+    /// A URL of an object, or else a path.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        if text.contains("://") { Self::Object(text.to_owned()) } else { Self::File(text.into()) }
+    }
 }
 
 /// Where rows come from.

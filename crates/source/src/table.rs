@@ -1,9 +1,8 @@
 //! A table, wherever it comes from: its columns are read a chunk of rows at a time, on all cores. Of
-//! a Parquet file rows are decoded as they are needed; others are in memory. It trusts nothing in a
-//! file: sizes are checked before anything is read, and a decoder's panic is an error.
+//! a Parquet file rows are decoded as they are needed; others are in memory. A decoder's panic is an
+//! error.
 
-use std::fs::File;
-use std::io::ErrorKind;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,30 +13,22 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrowhop_types::Problems;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection,
-};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use crate::error::SourceError;
-use crate::formats::Format;
+use crate::formats::{self, Format};
+use crate::object::Object;
 use crate::parallel;
+use crate::parquet_file::ParquetFile;
 use crate::postgres::{self, PartReport, Request};
-use crate::shared_file::SharedFile;
 use crate::spec::Location;
 
 /// Rows of a table are at most this many: 2³¹.
 const ROWS_MAX: i64 = 1 << 31;
-/// A column chunk is at most this large when unpacked: 8 GiB.
-const CHUNK_BYTES_MAX: i64 = 8 << 30;
-/// A column chunk unpacks to at most this many times the size of the file.
-const EXPANSION_MAX: i64 = 10_000;
 /// Rows handed out at a time fill about this many bytes.
-const CHUNK_BYTES: i64 = 1 << 20;
+pub(crate) const CHUNK_BYTES: i64 = 1 << 20;
 /// Nor are they more than this.
-const CHUNK_ROWS_MAX: usize = 8_192;
+pub(crate) const CHUNK_ROWS_MAX: usize = 8_192;
 /// Columns named in a message about one that is missing.
 const NAMES_SHOWN: usize = 20;
 
@@ -51,7 +42,7 @@ pub(crate) struct Table {
 
 /// Where its rows are.
 enum Body {
-    Parquet { file: SharedFile, footer: ArrowReaderMetadata },
+    Parquet(ParquetFile),
     Memory(Arc<[RecordBatch]>),
 }
 
@@ -69,31 +60,42 @@ impl Table {
     /// Opens a file, or a folder of images. Of Parquet, what its footer declares is checked; others
     /// are read into memory.
     pub(crate) fn open(path: &Path) -> Result<Self, Problems> {
-        match Format::of(path)?.read(path)? {
-            Some((schema, batches)) => Self::of(path.display().to_string(), schema, batches),
-            None => Self::open_parquet(path),
+        let name = path.display().to_string();
+        match Format::of_path(path)? {
+            Format::Parquet => Ok(Self::of_parquet(name, ParquetFile::open(path)?)),
+            Format::ImageFolder => {
+                let (schema, batches) = formats::image_folder(path)?;
+                Self::of(name, schema, batches)
+            }
+            format => {
+                let cannot =
+                    |error| Problems::one(name.clone(), format!("cannot be read: {error}"));
+                let bytes = fs::read(path).map_err(cannot)?;
+                let (schema, batches) = format.decode(&name, bytes.into())?;
+                Self::of(name, schema, batches)
+            }
         }
     }
 
-    fn open_parquet(path: &Path) -> Result<Self, Problems> {
-        let wrong = |text: String| Problems::one(path.display().to_string(), text);
-        let file = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => wrong("does not exist; check the path".into()),
-            _ => wrong(format!("cannot be opened: {error}")),
-        })?;
-        let facts = file.metadata().map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        if !facts.is_file() {
-            return Err(wrong("is not a file; name one parquet file".into()));
+    /// Opens an object of a store; of Parquet, only what is read is fetched.
+    fn of_object(url: &str) -> Result<Self, SourceError> {
+        let object = Object::find(url)?;
+        let first = object.range(0..object.bytes.min(Format::FIRST_BYTES));
+        let first = first.map_err(|source| SourceError::Object { url: url.to_owned(), source })?;
+        let end = url.rsplit_once('.').map_or("", |(_, end)| end);
+        match Format::of(&first, end) {
+            Format::Parquet => {
+                Ok(Self::of_parquet(url.to_owned(), ParquetFile::of_object(object)?))
+            }
+            format => {
+                let (schema, batches) = format.decode(url, object.whole()?)?;
+                Ok(Self::of(url.to_owned(), schema, batches)?)
+            }
         }
-        let file = SharedFile::new(file, facts.len());
-        let footer = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))
-            .map_err(|text| {
-                wrong(format!("is not a parquet file, or is damaged: {text}; write it anew"))
-            })?;
-        let bytes = i64::try_from(facts.len()).unwrap_or(i64::MAX);
-        let rows = check_footer(footer.metadata(), bytes).map_err(wrong)?;
-        let (name, schema) = (path.display().to_string(), footer.schema().clone());
-        Ok(Self { name, schema, rows, body: Body::Parquet { file, footer } })
+    }
+
+    fn of_parquet(name: String, file: ParquetFile) -> Self {
+        Self { name, schema: file.schema().clone(), rows: file.rows, body: Body::Parquet(file) }
     }
 
     /// Opens a table, wherever it is; of its columns at least these, else all. Reads it into memory if
@@ -104,6 +106,7 @@ impl Table {
     ) -> Result<(Self, Vec<PartReport>), SourceError> {
         match location {
             Location::File(path) => Ok((Self::open(path)?, Vec::new())),
+            Location::Object(url) => Ok((Self::of_object(url)?, Vec::new())),
             Location::Postgres { server, request } => {
                 let request = Request { columns, ..(**request).clone() };
                 let reading = postgres::read(server, &request)?;
@@ -210,55 +213,26 @@ impl Table {
     ) -> Result<Reader, parquet::errors::ParquetError> {
         let places: Vec<usize> =
             columns.iter().filter_map(|column| self.schema.index_of(column).ok()).collect();
-        let (file, footer) = match &self.body {
-            Body::Parquet { file, footer } => (file, footer),
-            Body::Memory(batches) => {
-                let batch = batches[group].project(&places)?;
-                return Ok(Reader::Memory { batch, first });
+        Ok(match &self.body {
+            Body::Parquet(file) => {
+                Reader::Parquet(Box::new(file.reader(&places, group, first, rows)?))
             }
-        };
-        let mask = ProjectionMask::roots(footer.parquet_schema(), places);
-        let chunk_rows = chunk_rows(footer.metadata(), &mask, self.rows);
-        let count = footer.metadata().row_group(group).num_rows();
-        let count = usize::try_from(count).expect("row counts were checked");
-        let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), footer.clone())
-                .with_row_groups(vec![group])
-                .with_batch_size(chunk_rows)
-                .with_projection(mask);
-        if rows.len() < count {
-            let places = rows.iter().map(|row| (row - first) as usize);
-            let ranges = places.map(|row| row..row + 1);
-            let selection = RowSelection::from_consecutive_ranges(ranges, count);
-            builder = builder.with_row_selection(selection);
-        }
-        Ok(Reader::Parquet(Box::new(builder.build()?)))
+            Body::Memory(batches) => {
+                Reader::Memory { batch: batches[group].project(&places)?, first }
+            }
+        })
     }
 
     /// How many rows each group has: row groups of Parquet, batches in memory.
     fn group_rows(&self) -> Vec<u32> {
-        let count = |rows: i64| u32::try_from(rows).expect("row counts were checked");
         match &self.body {
-            Body::Parquet { footer, .. } => {
-                let groups = footer.metadata().row_groups().iter();
-                groups.map(|group| count(group.num_rows())).collect()
-            }
+            Body::Parquet(file) => file.group_rows(),
             Body::Memory(batches) => {
                 let rows = batches.iter().map(RecordBatch::num_rows);
-                rows.map(|rows| count(i64::try_from(rows).unwrap_or(i64::MAX))).collect()
+                rows.map(|rows| u32::try_from(rows).expect("row counts were checked")).collect()
             }
         }
     }
-}
-
-/// Rows of a Parquet file that are handed out at a time.
-fn chunk_rows(footer: &ParquetMetaData, mask: &ProjectionMask, rows: u32) -> usize {
-    let chunks = footer.row_groups().iter().flat_map(|group| group.columns().iter().enumerate());
-    let bytes: i64 = chunks
-        .filter(|(leaf, _)| mask.leaf_included(*leaf))
-        .fold(0, |sum, (_, chunk)| sum.saturating_add(chunk.uncompressed_size()));
-    let row_bytes = (bytes / i64::from(rows.max(1))).max(1);
-    usize::try_from(CHUNK_BYTES / row_bytes).unwrap_or(0).clamp(16, CHUNK_ROWS_MAX)
 }
 
 /// Hands out the rows asked for of one group, a batch at a time.
@@ -420,31 +394,8 @@ pub(crate) fn guarded<T, E: std::fmt::Display>(
     }
 }
 
-/// The number of rows, once the footer's sizes are plausible.
-fn check_footer(footer: &ParquetMetaData, file_bytes: i64) -> Result<u32, String> {
-    let rows = footer.file_metadata().num_rows();
-    let group_rows =
-        footer.row_groups().iter().try_fold(0_i64, |sum, group| sum.checked_add(group.num_rows()));
-    if rows < 0 || group_rows != Some(rows) {
-        return Err("is damaged: its footer's row counts do not add up; write it anew".into());
-    }
-    let count = check_rows(rows)?;
-    let limit = file_bytes.saturating_mul(EXPANSION_MAX).min(CHUNK_BYTES_MAX);
-    for chunk in footer.row_groups().iter().flat_map(|group| group.columns()) {
-        let bytes = chunk.uncompressed_size();
-        if !(0..=limit).contains(&bytes) {
-            let column = chunk.column_path().string();
-            return Err(format!(
-                "declares {bytes} bytes in one chunk of column `{column}`, where {limit} are \
-                 plausible; it is damaged, or needs smaller row groups"
-            ));
-        }
-    }
-    Ok(count)
-}
-
 /// The number of rows, once it is one that is read.
-fn check_rows(rows: i64) -> Result<u32, String> {
+pub(crate) fn check_rows(rows: i64) -> Result<u32, String> {
     match u32::try_from(rows) {
         Ok(0) => Err("has no rows".into()),
         Ok(count) if rows <= ROWS_MAX => Ok(count),
@@ -454,7 +405,6 @@ fn check_rows(rows: i64) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::PathBuf;
 
     use arrow::array::{AsArray, Float64Array, Int32Array};
@@ -573,22 +523,5 @@ mod tests {
             failed += usize::from(crate::prepare(&file_spec(&path, tensor())).is_err());
         }
         assert!(failed > 20, "only {failed} flips were noticed");
-    }
-
-    #[test]
-    fn implausible_sizes_are_refused_before_anything_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let table = Table::open(&numbers(dir.path(), "t", 500)).unwrap();
-        let Body::Parquet { footer, .. } = &table.body else { panic!("it is a file") };
-        let footer = footer.metadata();
-        assert_eq!(check_footer(footer, 4_000), Ok(500));
-        let bytes = footer.row_group(0).column(0).uncompressed_size();
-        assert_eq!(
-            check_footer(footer, 0).unwrap_err(),
-            format!(
-                "declares {bytes} bytes in one chunk of column `x`, where 0 are plausible; it is \
-                 damaged, or needs smaller row groups"
-            )
-        );
     }
 }

@@ -1,8 +1,5 @@
-//! Arrow IPC, as file and as stream: the file's bytes are read once, and the batches' arrays lie in
-//! them. Every offset and length is checked against the file before it is followed.
+//! Arrow IPC, as file and as stream: the batches' arrays lie in the file's bytes. Every offset and length is checked against the file before it is followed.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -12,6 +9,7 @@ use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, StreamDecoder, read_footer_length};
 use arrow::ipc::{Block, root_as_footer};
 use arrowhop_types::Problems;
+use bytes::Bytes;
 
 use super::Rows;
 use crate::table::guarded;
@@ -22,8 +20,8 @@ const MAGIC_BYTES: usize = 8;
 const TAIL_BYTES: usize = 10;
 
 /// Reads a file with a footer (`.arrow`, Feather version 2).
-pub(super) fn read_file(path: &Path) -> Result<Rows, Problems> {
-    decoded(path, |bytes| {
+pub(super) fn decode_file(name: &str, bytes: Bytes) -> Result<Rows, Problems> {
+    decoded(name, bytes, |bytes| {
         let cut = || ArrowError::IpcError("it is cut short".into());
         let body = bytes.len().checked_sub(TAIL_BYTES).ok_or_else(cut)?;
         let tail = bytes[body..].try_into().expect("ten bytes");
@@ -47,8 +45,8 @@ pub(super) fn read_file(path: &Path) -> Result<Rows, Problems> {
 }
 
 /// Reads a stream of messages.
-pub(super) fn read_stream(path: &Path) -> Result<Rows, Problems> {
-    decoded(path, |mut bytes| {
+pub(super) fn decode_stream(name: &str, bytes: Bytes) -> Result<Rows, Problems> {
+    decoded(name, bytes, |mut bytes| {
         let mut decoder = StreamDecoder::new();
         let mut batches: Vec<RecordBatch> = Vec::new();
         while !bytes.is_empty() {
@@ -74,20 +72,20 @@ fn part(bytes: &Buffer, block: &Block) -> Result<Buffer, ArrowError> {
 }
 
 fn decoded(
-    path: &Path,
+    name: &str,
+    bytes: Bytes,
     decode: impl FnOnce(Buffer) -> Result<Rows, ArrowError>,
 ) -> Result<Rows, Problems> {
-    let wrong = |text: String| Problems::one(path.display().to_string(), text);
-    let bytes = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let bytes = Buffer::from_vec(bytes);
-    guarded(|| decode(bytes)).map_err(|text| {
-        wrong(format!("is damaged, or compressed: {text}; write it anew, without compression"))
+    guarded(|| decode(Buffer::from(bytes))).map_err(|text| {
+        let text = format!("is damaged, or compressed: {text}; write it anew, without compression");
+        Problems::one(name, text)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{self, File};
+    use std::path::Path;
 
     use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array};
     use arrow::datatypes::{Int8Type, Int32Type};
@@ -126,10 +124,11 @@ mod tests {
     fn files_and_streams_are_told_apart_and_read() {
         let dir = tempfile::tempdir().unwrap();
         let [file, stream] = files(dir.path());
-        assert_eq!(Format::of(&file), Ok(Format::ArrowFile));
-        assert_eq!(Format::of(&stream), Ok(Format::ArrowStream));
+        assert_eq!(Format::of_path(&file), Ok(Format::ArrowFile));
+        assert_eq!(Format::of_path(&stream), Ok(Format::ArrowStream));
         for path in [file, stream] {
-            let (_, read) = Format::of(&path).unwrap().read(&path).unwrap().unwrap();
+            let bytes = fs::read(&path).unwrap().into();
+            let (_, read) = Format::of_path(&path).unwrap().decode("t", bytes).unwrap();
             assert_eq!(read, batches());
             assert_eq!(read[1].column(1).as_primitive::<Int32Type>().value(0), 50);
         }
@@ -140,16 +139,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for path in files(dir.path()) {
             let whole = fs::read(&path).unwrap();
-            let format = Format::of(&path).unwrap();
+            let format = Format::of_path(&path).unwrap();
             let mut refused = 0;
             for at in (0..whole.len()).step_by(7) {
-                fs::write(&path, &whole[..at]).unwrap();
-                refused += usize::from(format.read(&path).is_err());
+                let cut = whole[..at].to_vec().into();
+                refused += usize::from(format.decode("t", cut).is_err());
                 for flip in [0x01, 0x80, 0xff] {
                     let mut bytes = whole.clone();
                     bytes[at] ^= flip;
-                    fs::write(&path, bytes).unwrap();
-                    refused += usize::from(format.read(&path).is_err());
+                    refused += usize::from(format.decode("t", bytes.into()).is_err());
                 }
             }
             assert!(refused > whole.len() / 14, "{path:?}: only {refused}");

@@ -27,7 +27,7 @@ struct Image {
 }
 
 /// Reads all images' bytes.
-pub(super) fn read(folder: &Path) -> Result<Rows, Problems> {
+pub(crate) fn read(folder: &Path) -> Result<Rows, Problems> {
     let images = find(folder)?;
     let schema = Arc::new(Schema::new(vec![
         Field::new("image", DataType::Binary, false),

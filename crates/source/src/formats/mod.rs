@@ -12,11 +12,14 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrowhop_types::Problems;
+use bytes::Bytes;
+
+pub(crate) use self::image_folder::read as image_folder;
 
 /// Rows in memory, with their columns.
 pub(crate) type Rows = (SchemaRef, Vec<RecordBatch>);
 
-/// What a path leads to.
+/// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Parquet, or nothing that is known.
@@ -30,15 +33,29 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// So many bytes at the beginning tell.
+    pub(crate) const FIRST_BYTES: u64 = 6;
+
     /// By the first bytes, or by the end of the name where there are none that tell.
-    pub(crate) fn of(path: &Path) -> Result<Self, Problems> {
+    pub(crate) fn of(first: &[u8], end: &str) -> Self {
+        match first {
+            b"ARROW1" => Self::ArrowFile,
+            [0xff, 0xff, 0xff, 0xff, ..] => Self::ArrowStream,
+            _ if end.eq_ignore_ascii_case("csv") => Self::Csv(b','),
+            _ if end.eq_ignore_ascii_case("tsv") => Self::Csv(b'\t'),
+            _ => Self::Parquet,
+        }
+    }
+
+    /// What is at a path of this machine.
+    pub(crate) fn of_path(path: &Path) -> Result<Self, Problems> {
         let wrong = |text: String| Problems::one(path.display().to_string(), text);
         let read = || -> std::io::Result<Option<Vec<u8>>> {
             if path.metadata()?.is_dir() {
                 return Ok(None);
             }
             let mut first = Vec::new();
-            File::open(path)?.take(6).read_to_end(&mut first)?;
+            File::open(path)?.take(Self::FIRST_BYTES).read_to_end(&mut first)?;
             Ok(Some(first))
         };
         let first = read().map_err(|error| match error.kind() {
@@ -46,24 +63,17 @@ impl Format {
             _ => wrong(format!("cannot be opened: {error}")),
         })?;
         let Some(first) = first else { return Ok(Self::ImageFolder) };
-        let end = path.extension().unwrap_or_default().to_ascii_lowercase();
-        Ok(match first.as_slice() {
-            b"ARROW1" => Self::ArrowFile,
-            [0xff, 0xff, 0xff, 0xff, ..] => Self::ArrowStream,
-            _ if end == "csv" => Self::Csv(b','),
-            _ if end == "tsv" => Self::Csv(b'\t'),
-            _ => Self::Parquet,
-        })
+        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+        Ok(Self::of(&first, end))
     }
 
-    /// All rows; nothing for Parquet.
-    pub(crate) fn read(self, path: &Path) -> Result<Option<Rows>, Problems> {
+    /// All rows of a file that is read as a whole, by its name in messages.
+    pub(crate) fn decode(self, name: &str, bytes: Bytes) -> Result<Rows, Problems> {
         match self {
-            Self::Parquet => Ok(None),
-            Self::ArrowFile => arrow_file::read_file(path).map(Some),
-            Self::ArrowStream => arrow_file::read_stream(path).map(Some),
-            Self::Csv(delimiter) => csv::read(path, delimiter).map(Some),
-            Self::ImageFolder => image_folder::read(path).map(Some),
+            Self::ArrowFile => arrow_file::decode_file(name, bytes),
+            Self::ArrowStream => arrow_file::decode_stream(name, bytes),
+            Self::Csv(delimiter) => csv::decode(name, &bytes, delimiter),
+            Self::Parquet | Self::ImageFolder => unreachable!("these are not read as a whole"),
         }
     }
 }

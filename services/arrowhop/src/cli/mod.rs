@@ -5,6 +5,7 @@ mod export;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use arrowhop_source::Location;
 use arrowhop_train::{Device, DeviceChoice};
 use arrowhop_types::{ModelId, Problems, RunId};
 use bytesize::ByteSize;
@@ -236,6 +237,13 @@ pub struct NewData {
     /// Only the first rows
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
+}
+
+impl NewData {
+    /// Where they are.
+    pub fn location(&self) -> Location {
+        self.data.to_str().map_or_else(|| Location::File(self.data.clone()), Location::of)
+    }
 }
 
 /// `arrowhop evaluate`

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Context;
 use arrowhop_segment::rows;
-use arrowhop_source::{Location, NewOptions, NewOrigin, TargetUse, prepare_new};
+use arrowhop_source::{NewOptions, NewOrigin, TargetUse, prepare_new};
 use arrowhop_types::{Measures, ModelId, RunId, Score};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ pub(super) fn evaluate(options: &Evaluate) -> anyhow::Result<Exit> {
     let trained = Trained::open(&options.which)?;
     let new = prepare_new(
         &trained.record.spec.data.preparation,
-        &NewOrigin::Table(Location::File(options.rows.data.clone())),
+        &NewOrigin::Table(options.rows.location()),
         &NewOptions { max_rows: options.rows.max_rows, target: TargetUse::Required },
     )?;
     let rows = rows(&trained.task, &new.batches)?;

@@ -9,9 +9,7 @@ use arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray,
 use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_network::OutputSpec;
 use arrowhop_segment::inputs;
-use arrowhop_source::{
-    Location, NewOptions, NewOrigin, TableFormat, TargetUse, prepare_new, write_table,
-};
+use arrowhop_source::{NewOptions, NewOrigin, TableFormat, TargetUse, prepare_new, write_table};
 use arrowhop_types::{Target, TargetColumn};
 use serde_json::json;
 
@@ -64,7 +62,7 @@ pub(super) fn predicted<'a>(
 ) -> anyhow::Result<Vec<Prediction<'a>>> {
     let new = prepare_new(
         &trained.record.spec.data.preparation,
-        &NewOrigin::Table(Location::File(rows.data.clone())),
+        &NewOrigin::Table(rows.location()),
         &NewOptions { max_rows: rows.max_rows, target: TargetUse::Ignored },
     )?;
     let inputs = inputs(&trained.task, &new.batches)?;

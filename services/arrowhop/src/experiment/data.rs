@@ -71,8 +71,7 @@ fn tables(mut fields: Fields<'_>) -> Option<Origin> {
         let [file, table, query] = keys.map(|key| fields.text(key));
         let rows = [table.map(Rows::Table), query.map(Rows::Query)];
         let rows = rows.into_iter().flatten().map(|rows| postgres.location(rows));
-        let mut found: Vec<Location> =
-            file.into_iter().map(|file| Location::File(file.into())).collect();
+        let mut found: Vec<Location> = file.iter().map(|file| Location::of(file)).collect();
         found.extend(rows.flatten());
         if found.len() > 1 {
             let text = format!("is one of several: give one of {}", keys.join(", "));

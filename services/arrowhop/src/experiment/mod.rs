@@ -263,7 +263,9 @@ fn each_data_file(table: &mut Table, change: impl Fn(&Path) -> PathBuf) {
 }
 
 fn change_path(value: &mut Value, change: impl Fn(&Path) -> PathBuf) {
-    if let Value::String(path) = value {
+    if let Value::String(path) = value
+        && !path.contains("://")
+    {
         *path = change(Path::new(&*path)).to_string_lossy().into_owned();
     }
 }

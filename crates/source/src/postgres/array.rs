@@ -100,7 +100,7 @@ impl<'a> Array<'a> {
                 column.push_null(&mut []);
             } else {
                 let (element, after) = rest.split_at_checked(length).ok_or(SHORT)?;
-                column.push_heap(&mut [], element)?;
+                column.push(&mut [], element, Layout::Heap)?;
                 rest = after;
             }
         }
@@ -121,7 +121,7 @@ fn push_wire_elements(column: &mut Column, bytes: &[u8], count: usize) -> Result
     let mut fields = Fields(bytes);
     for _ in 0..count {
         match fields.next()? {
-            Some(element) => column.push_wire(&mut [], element)?,
+            Some(element) => column.push(&mut [], element, Layout::Wire)?,
             None => column.push_null(&mut []),
         }
     }

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrowhop_types::Problems;
 
+use super::array::Layout;
 use super::column::{Column, Fields, Malformed};
 use super::fixed;
 use super::kind::{Kind, Scalar};
@@ -265,7 +266,7 @@ impl CopyStream {
         for i in 0..self.batches.width() {
             let (column, region) = self.batches.column(i);
             let pushed = fields.next().and_then(|value| match value {
-                Some(value) => column.push_wire(region, value),
+                Some(value) => column.push(region, value, Layout::Wire),
                 None => {
                     column.push_null(region);
                     Ok(())

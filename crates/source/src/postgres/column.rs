@@ -127,11 +127,16 @@ impl Column {
         self.rows += 1;
     }
 
-    /// Adds a value of the binary protocol.
-    pub(super) fn push_wire(&mut self, region: &mut [u8], bytes: &[u8]) -> Result<(), Malformed> {
+    /// Adds a value, without the length of those that vary.
+    pub(super) fn push(
+        &mut self,
+        region: &mut [u8],
+        bytes: &[u8],
+        layout: Layout,
+    ) -> Result<(), Malformed> {
         match &mut self.values {
             Values::Bool(bits) => bits.append(boolean(bytes)?),
-            Values::Fixed(fixed) => fixed.push_wire(region, self.rows, bytes)?,
+            Values::Fixed(fixed) => fixed.push(region, self.rows, bytes, layout)?,
             Values::Bytes { ends, bytes: all } => {
                 let text = match (self.kind.scalar(), bytes) {
                     (Scalar::Jsonb, [1, text @ ..]) => text,
@@ -141,22 +146,7 @@ impl Column {
                 all.extend(text);
                 ends.push(end(all.len())?);
             }
-            Values::List { .. } | Values::Tensor { .. } => self.push_array(bytes, Layout::Wire)?,
-        }
-        self.push_valid(1);
-        Ok(())
-    }
-
-    /// Adds a value of a heap tuple, without the length of those that vary.
-    pub(super) fn push_heap(&mut self, region: &mut [u8], bytes: &[u8]) -> Result<(), Malformed> {
-        match &mut self.values {
-            Values::Bool(bits) => bits.append(boolean(bytes)?),
-            Values::Fixed(fixed) => fixed.push_heap(region, self.rows, bytes)?,
-            Values::Bytes { ends, bytes: all } => {
-                all.extend(bytes);
-                ends.push(end(all.len())?);
-            }
-            Values::List { .. } | Values::Tensor { .. } => self.push_array(bytes, Layout::Heap)?,
+            Values::List { .. } | Values::Tensor { .. } => self.push_array(bytes, layout)?,
         }
         self.push_valid(1);
         Ok(())
@@ -173,7 +163,7 @@ impl Column {
         let Values::Bytes { ends, bytes } = &mut self.values else {
             scratch.truncate(0);
             write(scratch)?;
-            return Ok(self.push_heap(region, scratch.as_slice())?);
+            return Ok(self.push(region, scratch.as_slice(), Layout::Heap)?);
         };
         write(bytes)?;
         ends.push(end(bytes.len())?);
@@ -197,7 +187,7 @@ impl Column {
         }
         let length = self.fixed_length().expect("only values of fixed length lie at a stride");
         for at in places {
-            self.push_heap(region, &page[at..at + length])?;
+            self.push(region, &page[at..at + length], Layout::Heap)?;
         }
         Ok(())
     }

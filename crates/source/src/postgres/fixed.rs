@@ -3,6 +3,7 @@
 
 use arrow::buffer::Buffer;
 
+use super::array::Layout;
 use super::column::Malformed;
 use super::kind::Scalar;
 use super::numeric;
@@ -39,58 +40,31 @@ impl Fixed {
         self.place(region, rows, 1).fill(0);
     }
 
-    /// A value of the binary protocol.
-    pub(super) fn push_wire(
+    /// A value.
+    pub(super) fn push(
         &mut self,
         region: &mut [u8],
         rows: usize,
         bytes: &[u8],
+        layout: Layout,
     ) -> Result<(), Malformed> {
         let scalar = self.scalar;
         if scalar == Scalar::Numeric {
-            let value = numeric::from_wire(bytes)?;
-            self.place(region, rows, 1).copy_from_slice(&value.to_le_bytes());
-            return Ok(());
-        }
-        match self.width {
-            2 => self.put(region, rows, i16::from_be_bytes(exactly(bytes)?).to_le_bytes()),
-            4 => {
-                let value = day(scalar, i32::from_be_bytes(exactly(bytes)?))?;
-                self.put(region, rows, value.to_le_bytes());
-            }
-            8 => {
-                let value = moment(scalar, i64::from_be_bytes(exactly(bytes)?))?;
-                self.put(region, rows, value.to_le_bytes());
-            }
-            _ => self.put(region, rows, exactly::<16>(bytes)?),
-        }
-        Ok(())
-    }
-
-    /// A value of a heap tuple.
-    pub(super) fn push_heap(
-        &mut self,
-        region: &mut [u8],
-        rows: usize,
-        bytes: &[u8],
-    ) -> Result<(), Malformed> {
-        let scalar = self.scalar;
-        if scalar == Scalar::Numeric {
-            let value = numeric::from_heap(bytes)?;
+            let value = numeric::read(bytes, layout)?;
             self.put(region, rows, value.to_le_bytes());
             return Ok(());
         }
         match self.width {
-            2 => self.put(region, rows, exactly::<2>(bytes)?),
+            2 => self.put(region, rows, own::<2>(bytes, layout)?),
             4 => {
-                let value = day(scalar, i32::from_le_bytes(exactly(bytes)?))?;
+                let value = day(scalar, i32::from_le_bytes(own(bytes, layout)?))?;
                 self.put(region, rows, value.to_le_bytes());
             }
             8 => {
-                let value = moment(scalar, i64::from_le_bytes(exactly(bytes)?))?;
+                let value = moment(scalar, i64::from_le_bytes(own(bytes, layout)?))?;
                 self.put(region, rows, value.to_le_bytes());
             }
-            _ => self.put(region, rows, exactly::<16>(bytes)?),
+            _ => self.put(region, rows, own::<16>(bytes, Layout::Heap)?),
         }
         Ok(())
     }
@@ -192,8 +166,14 @@ fn chunk<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a range of N bytes has N bytes")
 }
 
-pub(super) fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
-    bytes.try_into().map_err(|_| Malformed("has another length than its type"))
+/// A number's bytes, the lowest first.
+fn own<const N: usize>(bytes: &[u8], layout: Layout) -> Result<[u8; N], Malformed> {
+    let mut bytes: [u8; N] =
+        bytes.try_into().map_err(|_| Malformed("has another length than its type"))?;
+    if layout == Layout::Wire {
+        bytes.reverse();
+    }
+    Ok(bytes)
 }
 
 fn day(scalar: Scalar, value: i32) -> Result<i32, Malformed> {

@@ -100,7 +100,9 @@ impl Locker {
                 "role {user} may not lock it: GRANT UPDATE, DELETE or TRUNCATE (since PostgreSQL 17 \
                  MAINTAIN) ON {name} TO {user}"
             ))),
-            Some("55P03") => Ok(Some(format!("writers held it for {} s", wait.as_secs()))),
+            Some("55P03" | "40P01") => {
+                Ok(Some(format!("writers held it for {} s", wait.as_secs())))
+            }
             _ => Err(error),
         }
     }

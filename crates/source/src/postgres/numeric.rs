@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::array::Layout;
 use super::column::Malformed;
 
 /// More digits than a `numeric` can hold: 131,072 before the point and 16,383 behind it.
@@ -12,9 +13,17 @@ const EXACT_MAX: u64 = 1 << 53;
 /// Powers of ten up to this exponent are exact as f64.
 const EXACT_POWER_MAX: u32 = 22;
 
+/// The nearest f64 of a value, behind its length.
+pub(super) fn read(bytes: &[u8], layout: Layout) -> Result<f64, Malformed> {
+    match layout {
+        Layout::Wire => from_wire(bytes),
+        Layout::Heap => from_heap(bytes),
+    }
+}
+
 /// A value of the binary protocol: number of digits, weight, sign and scale, then the digits, all
 /// 16 bits, big-endian.
-pub(super) fn from_wire(bytes: &[u8]) -> Result<f64, Malformed> {
+fn from_wire(bytes: &[u8]) -> Result<f64, Malformed> {
     let words: Vec<u16> = words(bytes)?.map(u16::from_be_bytes).collect();
     let [count, weight, sign, _, digits @ ..] = words.as_slice() else {
         return Err(Malformed("is too short for a numeric"));
@@ -31,7 +40,7 @@ pub(super) fn from_wire(bytes: &[u8]) -> Result<f64, Malformed> {
 
 /// A value of a heap tuple, behind its length: a short header (sign and weight in one word) or a
 /// long one (a word each), then the digits, all 16 bits, little-endian.
-pub(super) fn from_heap(bytes: &[u8]) -> Result<f64, Malformed> {
+fn from_heap(bytes: &[u8]) -> Result<f64, Malformed> {
     let words: Vec<u16> = words(bytes)?.map(u16::from_le_bytes).collect();
     let [header, rest @ ..] = words.as_slice() else {
         return Err(Malformed("is too short for a numeric"));

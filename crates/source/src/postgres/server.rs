@@ -22,7 +22,8 @@ const SOCKET_FOLDER: &str = "/var/run/postgresql";
 /// What every connection begins with: rows in the order in which they lie, texts as everywhere.
 const SETTINGS: &str = "SET application_name = 'arrowhop'; SET synchronize_seqscans = off; \
      SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; \
-     SET extra_float_digits = 1; SET statement_timeout = 0";
+     SET extra_float_digits = 1; SET statement_timeout = 0; \
+     SET idle_in_transaction_session_timeout = 0";
 
 /// A database on a PostgreSQL server, and as whom it is read.
 #[derive(Clone, PartialEq, Eq)]

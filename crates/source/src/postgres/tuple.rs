@@ -1,6 +1,7 @@
 //! Takes heap tuples apart (`heap_deform_tuple`, `src/include/varatt.h`): attributes one after the
 //! other, each aligned as `pg_attribute` says, of a fixed length or with their own.
 
+use super::array::Layout;
 use super::batches::Batches;
 use super::column::{Column, Malformed};
 use super::page::{Fallback, PAGE_BYTES, Place, TupleHeader, u32_at};
@@ -113,7 +114,9 @@ impl TupleLayout {
             let column = attribute.column.map(|column| batches.column(column));
             if i >= header.attributes {
                 match (column, &attribute.missing) {
-                    (Some((column, region)), Some(value)) => column.push_wire(region, value)?,
+                    (Some((column, region)), Some(value)) => {
+                        column.push(region, value, Layout::Wire)?
+                    }
                     (Some((column, region)), None) => column.push_null(region),
                     (None, _) => {}
                 }
@@ -136,7 +139,7 @@ impl TupleLayout {
             let value = tuple.get(at..at + length).ok_or(Fallback::Damaged)?;
             at += length;
             if let Some((column, region)) = column {
-                column.push_heap(region, value)?;
+                column.push(region, value, Layout::Heap)?;
             }
         }
         Ok(())
@@ -196,7 +199,7 @@ impl<'a> Varlena<'a> {
         toast: &mut Toast<'_>,
     ) -> Result<(), Fallback> {
         if let Self::Plain(value) = self {
-            return Ok(column.push_heap(region, value)?);
+            return Ok(column.push(region, value, Layout::Heap)?);
         }
         let mut scratch = std::mem::take(&mut toast.scratch);
         let done = match self {

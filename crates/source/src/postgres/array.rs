@@ -1,18 +1,10 @@
 //! Array values: their shape, and their elements into a column (`src/include/utils/array.h`).
 
-use super::column::{Column, Fields, Malformed};
+use super::column::Column;
+use super::value::{Fields, Layout, Malformed};
 
 /// An array has at most this many axes (`MAXDIM`).
 const AXES_MAX: usize = 6;
-
-/// Which way bytes are laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// As `typsend` writes them.
-    Wire,
-    /// As in a heap tuple, without the length of those that vary.
-    Heap,
-}
 
 /// An array value, its header read.
 pub(super) struct Array<'a> {

@@ -6,11 +6,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrowhop_types::Problems;
 
-use super::array::Layout;
-use super::column::{Column, Fields, Malformed};
+use super::column::Column;
 use super::fixed;
 use super::kind::{Kind, Scalar};
 use super::room::Room;
+use super::value::{Fields, Layout, Malformed};
 
 /// A batch has at most this many rows.
 const ROWS_MAX: usize = 1 << 16;

@@ -1,8 +1,6 @@
 //! PostgreSQL's page checksum (`src/include/storage/checksum_impl.h`): 32 FNV-1a hashes side by
 //! side over the page's words, with one more shift each, folded into 16 bits.
 
-use super::page::PAGE_BYTES;
-
 /// Hashes side by side.
 const LANES: usize = 32;
 const PRIME: u32 = 16_777_619;
@@ -43,7 +41,7 @@ const SEEDS: [u32; LANES] = [
 ];
 
 /// The checksum of block `block` of a relation; the field that holds it counts as zero.
-pub(super) fn of_page(page: &[u8; PAGE_BYTES], block: u32) -> u16 {
+pub(super) fn of_page<const BYTES: usize>(page: &[u8; BYTES], block: u32) -> u16 {
     let mut sums = SEEDS;
     let mut mix = |words: &[u32; LANES]| {
         for (sum, word) in sums.iter_mut().zip(words) {

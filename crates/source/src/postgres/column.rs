@@ -13,15 +13,11 @@ use arrow::array::{
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field;
 
-use super::array::{Array, Layout};
+use super::array::Array;
 use super::fixed::{self, Fixed};
 use super::kind::{Kind, Scalar};
 use super::room::Room;
-
-/// Why bytes are no value of their column's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Malformed(pub(super) &'static str);
+use super::value::{Layout, Malformed};
 
 /// A column that grows.
 pub(super) struct Column {
@@ -306,26 +302,6 @@ impl Values {
             }
             _ => Self::Fixed(Fixed::new(scalar, None)),
         }
-    }
-}
-
-/// Values with a length before each, as tuples and arrays of the binary protocol have them.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
-
-impl<'a> Fields<'a> {
-    /// The next value; nothing for null.
-    pub(super) fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
-        const SHORT: Malformed = Malformed("is cut short");
-        let (length, rest) = self.0.split_first_chunk::<4>().ok_or(SHORT)?;
-        let length = i32::from_be_bytes(*length);
-        if length == -1 {
-            self.0 = rest;
-            return Ok(None);
-        }
-        let length = usize::try_from(length).map_err(|_| Malformed("has a negative length"))?;
-        let (value, rest) = rest.split_at_checked(length).ok_or(SHORT)?;
-        self.0 = rest;
-        Ok(Some(value))
     }
 }
 

@@ -3,11 +3,10 @@
 
 use arrow::buffer::Buffer;
 
-use super::array::Layout;
-use super::column::Malformed;
 use super::kind::Scalar;
 use super::numeric;
 use super::room::Room;
+use super::value::{Layout, Malformed};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL's dates begin.
 const EPOCH_DAYS: i32 = 10_957;

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::time::Duration;
 
+use super::control_file;
 use super::direct::{Means, Transport};
 use super::gates::{self, Rights, ServerFacts};
 use super::page::PageRules;
 use super::relation::Relation;
+use super::request::Access;
 use super::server::{Server, Session};
-use super::{Access, control_file};
 use crate::error::SourceError;
 
 /// How long a lock is waited for where reading by query would do as well; writers that come later

@@ -27,10 +27,12 @@ mod page;
 mod plan;
 mod relation;
 mod report;
+mod request;
 mod room;
 mod server;
 mod toast;
 mod tuple;
+mod value;
 
 #[cfg(test)]
 #[path = "../../../../tests/harness/postgres.rs"]
@@ -49,6 +51,7 @@ use arrowhop_types::Problems;
 use self::distributed::Placement;
 pub use self::page::Fallback;
 pub use self::report::{PageCounts, PartReport, Path};
+pub use self::request::{Access, Request, Rows};
 pub use self::server::Server;
 use self::server::Session;
 use crate::error::SourceError;
@@ -60,65 +63,6 @@ const SMALL_ROWS: usize = 1_024;
 const JOINED_ROWS: usize = 16_384;
 /// Threads, and so connections, are at most this many.
 const THREADS_MAX: usize = 64;
-
-/// Which rows of a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rows {
-    /// Of a table, a partitioned one, a view or a foreign table: a name as SQL takes it.
-    Table(String),
-    /// Of one `SELECT`. Their order is the query's own.
-    Query(String),
-}
-
-impl Rows {
-    /// What they are called in messages.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Table(name) => format!("table {name}"),
-            Self::Query(_) => "query".to_owned(),
-        }
-    }
-}
-
-/// Which way rows are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Directly where every gate passes, else by query.
-    #[default]
-    Auto,
-    /// By query.
-    Copy,
-    /// Directly, or not at all.
-    Direct,
-}
-
-/// What to read, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Which rows.
-    pub rows: Rows,
-    /// Which columns, in this order; else all.
-    pub columns: Option<Vec<String>>,
-    /// Which way.
-    pub access: Access,
-    /// Reads a query, or a view, in parts by a hash of this column, one for each connection.
-    pub hash_key: Option<String>,
-    /// Reads a table that Citus or Greenplum distributes from the servers that hold its parts, rather
-    /// than through the one that was named.
-    pub segments: bool,
-    /// Threads, each with a connection of its own where it needs one.
-    pub threads: usize,
-}
-
-impl Request {
-    /// All of some rows, any way, on all cores.
-    #[must_use]
-    pub fn of(rows: Rows) -> Self {
-        let threads = parallel::workers();
-        Self { rows, columns: None, access: Access::Auto, hash_key: None, segments: true, threads }
-    }
-}
 
 /// Rows that were read.
 #[derive(Debug, Clone)]

@@ -3,8 +3,7 @@
 
 use std::fmt::Write;
 
-use super::array::Layout;
-use super::column::Malformed;
+use super::value::{Layout, Malformed};
 
 /// More digits than a `numeric` can hold: 131,072 before the point and 16,383 behind it.
 const DIGITS_MAX: usize = (131_072 + 16_383) / 4 + 2;

@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use super::checksum;
-use super::column::Malformed;
+use super::value::Malformed;
 
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = 8_192;

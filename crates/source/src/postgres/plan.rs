@@ -10,8 +10,9 @@ use super::gates::{self, Rights, ServerFacts};
 use super::lock::{Locked, Locker};
 use super::relation::{self, Relation};
 use super::report::{PageCounts, Path};
+use super::request::{Access, Request};
 use super::server::{Server, Session};
-use super::{Access, Request, copy, name};
+use super::{copy, name};
 use crate::error::SourceError;
 
 /// Since this version a range of pages is read without reading all others.

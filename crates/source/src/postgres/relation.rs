@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use arrowhop_types::Problems;
 use tokio_postgres::Row;
 
-use super::Request;
 use super::batches::{Form, Wanted};
 use super::kind::{Kind, Scalar};
+use super::request::Request;
 use super::server::{Session, quoted};
 use super::tuple::{Attribute, TupleLayout};
+use super::value::Fields;
 use crate::error::SourceError;
 use crate::spec::ELEMENTS_MAX;
 
@@ -371,7 +372,7 @@ fn missing(
     session.copy(&query, |message| {
         // A header of 19 bytes, then the one tuple: its number of columns, the value's length.
         let field = message.get(21..).unwrap_or_default();
-        if let Some(value) = super::column::Fields(field).next().ok().flatten() {
+        if let Some(value) = Fields(field).next().ok().flatten() {
             found = Some(value.to_vec());
         }
         Ok(())

@@ -1,12 +1,12 @@
 //! Takes heap tuples apart (`heap_deform_tuple`, `src/include/varatt.h`): attributes one after the
 //! other, each aligned as `pg_attribute` says, of a fixed length or with their own.
 
-use super::array::Layout;
 use super::batches::Batches;
-use super::column::{Column, Malformed};
+use super::column::Column;
 use super::page::{Fallback, PAGE_BYTES, Place, TupleHeader, u32_at};
 use super::room::Room;
 use super::toast::{Long, Toast};
+use super::value::{Layout, Malformed};
 
 /// A value is at most this long: 1 GiB.
 const VALUE_BYTES_MAX: usize = 1 << 30;

@@ -55,7 +55,7 @@ pub(super) enum Means {
     /// From files in this folder.
     Files(PathBuf),
     /// By this function on the server, each thread over a connection of its own.
-    RawPages(Server, String),
+    RawPages(Box<Server>, String),
 }
 
 impl Transport {

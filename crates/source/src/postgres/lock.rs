@@ -21,25 +21,8 @@ const WAIT_DIRECT: Duration = Duration::from_secs(30);
 const NO_RAW_PAGES: &str = "nor are its pages to be had from the server's memory: CREATE EXTENSION \
                             pageinspect, and connect as a superuser";
 
-/// A table that nobody can write as long as this lives.
-pub(super) struct Locked {
-    session: Session,
-    /// Its facts, as they are now that it is locked.
-    pub(super) relation: Relation,
-    pub(super) transport: Transport,
-    pub(super) rules: PageRules,
-    /// The end of the log when all pages had been written out.
-    position: u64,
-}
-
-impl Locked {
-    /// Whether anything was written to the log since; then any page may have been.
-    pub(super) fn has_moved(&self) -> Result<bool, SourceError> {
-        Ok(self.transport.is_files() && position(&self.session)? != self.position)
-    }
-}
-
-/// Who locks tables: the user who connects, whoever's rights the rows are read with.
+/// Who locks tables, on one connection: the user who connects, whoever's rights the rows are read
+/// with. Dropped, it lets go of them.
 pub(super) struct Locker {
     server: Server,
     session: Session,
@@ -47,8 +30,28 @@ pub(super) struct Locker {
     pub(super) facts: ServerFacts,
 }
 
-/// A lock, or every reason why there is none.
-type Locking = Result<Result<Locked, Vec<String>>, SourceError>;
+/// A table that nobody can write as long as its locker lives.
+pub(super) struct Locked {
+    /// Its facts, as they are now that it is locked.
+    pub(super) relation: Relation,
+    pub(super) transport: Transport,
+}
+
+/// A locker whose tables are all written out.
+pub(super) struct Settled {
+    locker: Locker,
+    pub(super) rules: PageRules,
+    /// The end of the log when they had been written out; nothing where they need not be.
+    position: Option<u64>,
+}
+
+impl Settled {
+    /// Whether anything was written to the log since; then any page may have been.
+    pub(super) fn has_moved(&self) -> Result<bool, SourceError> {
+        let Some(then) = self.position else { return Ok(false) };
+        Ok(position(&self.locker.session)? != then)
+    }
+}
 
 impl Locker {
     pub(super) fn open(server: &Server) -> Result<Self, SourceError> {
@@ -56,17 +59,19 @@ impl Locker {
         let session = Session::open(&server)?;
         let user = session.rows("SELECT session_user::text", &[])?[0].get(0);
         let facts = ServerFacts::read(&session)?;
+        session.run("BEGIN")?;
         Ok(Self { server, session, user, facts })
     }
 
-    /// Locks a table that passes all other gates, to read these columns with the reader's rights.
+    /// Locks a table that passes all other gates, to read these columns with the reader's rights; or
+    /// says every reason why not.
     pub(super) fn lock(
-        self,
+        &self,
         reader: &Session,
         relation: &Relation,
         names: &[String],
         access: Access,
-    ) -> Locking {
+    ) -> Result<Result<Locked, Vec<String>>, SourceError> {
         let mut reasons = self.against_files();
         let by_files = reasons.is_empty();
         if !by_files && self.facts.raw_page.is_none() {
@@ -84,7 +89,28 @@ impl Locker {
         if !reasons.is_empty() {
             return Ok(Err(reasons));
         }
-        if by_files { self.files_of(relation) } else { self.raw_pages_of(relation) }
+        let transport =
+            if by_files { self.files_of(&relation)? } else { Ok(self.pages_of(&relation)) };
+        Ok(transport.map(|transport| Locked { relation, transport }).map_err(|reason| vec![reason]))
+    }
+
+    /// Has all that is locked written out, and makes sure that it is written where pages are read; or
+    /// says why that cannot be.
+    pub(super) fn settle(self) -> Result<Result<Settled, String>, SourceError> {
+        if !self.against_files().is_empty() {
+            // A page in the server's buffers is whole, and gets its checksum when it is written.
+            let rules = PageRules { has_checksums: false, lsn_max: u64::MAX };
+            return Ok(Ok(Settled { locker: self, rules, position: None }));
+        }
+        let lsn_max = position(&self.session)?;
+        self.session.run("CHECKPOINT")?;
+        let position = Some(position(&self.session)?);
+        let folder = self.facts.data_folder.as_ref().expect("nothing is against its files");
+        if let Err(reason) = control_file::is_of(&self.session, folder)? {
+            return Ok(Err(reason));
+        }
+        let rules = PageRules { has_checksums: self.facts.has_checksums, lsn_max };
+        Ok(Ok(Settled { locker: self, rules, position }))
     }
 
     /// Waits for the lock; a reason if it is not to be had.
@@ -92,10 +118,12 @@ impl Locker {
         let (user, name) = (&self.user, &relation.name);
         let wait = if access == Access::Direct { WAIT_DIRECT } else { WAIT_AUTO };
         let attempt = self.session.run(&format!(
-            "BEGIN; SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN SHARE MODE",
+            "SAVEPOINT locking; SET LOCAL lock_timeout = {}; LOCK TABLE ONLY {name} IN SHARE MODE",
             wait.as_millis()
         ));
         let Err(error) = attempt else { return Ok(None) };
+        // Locks that were taken before stay.
+        self.session.run("ROLLBACK TO SAVEPOINT locking")?;
         match code(&error) {
             Some("42501") => Ok(Some(format!(
                 "role {user} may not lock it: GRANT UPDATE, DELETE or TRUNCATE (since PostgreSQL 17 \
@@ -137,33 +165,30 @@ impl Locker {
         reasons
     }
 
-    fn files_of(self, relation: Relation) -> Locking {
-        let lsn_max = position(&self.session)?;
-        self.session.run("CHECKPOINT")?;
-        let position = position(&self.session)?;
-        let folder = self.facts.data_folder.expect("files are read where their folder is known");
-        if let Err(reason) = control_file::is_of(&self.session, &folder)? {
-            return Ok(Err(vec![reason]));
-        }
+    /// The files of a table, or why they cannot be read.
+    fn files_of(&self, relation: &Relation) -> Result<Result<Transport, String>, SourceError> {
+        let folder = self.facts.data_folder.clone().expect("nothing is against its files");
         let paths = self.session.rows(
             "SELECT pg_relation_filepath($1::oid::regclass), \
                     pg_relation_filepath(nullif($2::oid, 0::oid)::regclass)",
             &[&relation.oid, &relation.toast],
         )?;
-        let (table, toast) = (paths[0].get(0), paths[0].get(1));
-        let transport = Transport { means: Means::Files(folder), table, toast };
-        let rules = PageRules { has_checksums: self.facts.has_checksums, lsn_max };
-        Ok(Ok(Locked { session: self.session, relation, transport, rules, position }))
+        let (table, toast): (String, Option<String>) = (paths[0].get(0), paths[0].get(1));
+        for path in [Some(&table), toast.as_ref()].into_iter().flatten() {
+            let path = folder.join(path);
+            if let Err(error) = File::open(&path) {
+                return Ok(Err(format!("{} cannot be read: {error}", path.display())));
+            }
+        }
+        Ok(Ok(Transport { means: Means::Files(folder), table, toast }))
     }
 
-    fn raw_pages_of(self, relation: Relation) -> Locking {
-        let function = self.facts.raw_page.expect("pages are asked for where there is a function");
-        let means = Means::RawPages(self.server, function);
+    /// A table's pages in the server's buffers.
+    fn pages_of(&self, relation: &Relation) -> Transport {
+        let function = self.facts.raw_page.clone().expect("it was looked for");
+        let means = Means::RawPages(Box::new(self.server.clone()), function);
         let toast = (relation.toast != 0).then(|| format!("pg_toast.pg_toast_{}", relation.oid));
-        let transport = Transport { means, table: relation.name.clone(), toast };
-        // A page in the server's buffers is whole, and gets its checksum when it is written.
-        let rules = PageRules { has_checksums: false, lsn_max: u64::MAX };
-        Ok(Ok(Locked { session: self.session, relation, transport, rules, position: 0 }))
+        Transport { means, table: relation.name.clone(), toast }
     }
 }
 

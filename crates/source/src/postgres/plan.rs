@@ -1,5 +1,7 @@
 //! Decides how a table or a query is read, and reads it that way.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrowhop_types::Problems;
@@ -7,7 +9,7 @@ use arrowhop_types::Problems;
 use super::batches::Form;
 use super::direct::Scan;
 use super::gates::{self, Rights, ServerFacts};
-use super::lock::{Locked, Locker};
+use super::lock::{Locked, Locker, Settled};
 use super::relation::{self, Relation};
 use super::report::{PageCounts, Path};
 use super::request::{Access, Request};
@@ -32,7 +34,7 @@ pub(super) enum Plan {
         why_not_direct: Vec<String>,
     },
     /// A table that is locked, directly.
-    Direct { locked: Box<Locked>, names: Vec<String> },
+    Direct { locked: Box<Locked>, settled: Arc<Settled>, names: Vec<String> },
 }
 
 /// What was read.
@@ -70,11 +72,74 @@ pub(super) fn of_table(
     let facts = ServerFacts::read(session)?;
     // Partitions may have the columns in another order.
     let names = relation.wanted_names(request)?;
-    let mut plans = Vec::new();
+    let mut locker = None;
+    let mut drafts = Vec::new();
     for relation in parts(session, relation, &facts, &names)? {
-        plans.push(of_relation(server, session, &facts, relation, &names, request)?);
+        drafts.push(draft(server, session, &facts, relation, &names, request, &mut locker)?);
     }
-    Ok(plans)
+    let is_any_locked = drafts.iter().any(|draft| draft.locked.is_ok());
+    let settled = match locker.filter(|_| is_any_locked) {
+        Some(locker) => locker.settle()?.map(Arc::new),
+        None => Err(String::new()),
+    };
+    let mut problems = Problems::new();
+    let mut plans = Vec::new();
+    for Draft { relation, has_ranges, locked } in drafts {
+        let names = names.clone();
+        let locked = locked.and_then(|locked| match &settled {
+            Ok(settled) => Ok((locked, settled.clone())),
+            Err(reason) => Err(vec![reason.clone()]),
+        });
+        plans.push(match locked {
+            Ok((locked, settled)) => Plan::Direct { locked: Box::new(locked), settled, names },
+            Err(why_not_direct) => {
+                if request.access == Access::Direct {
+                    for reason in &why_not_direct {
+                        let text = format!("cannot be read directly: {reason}");
+                        problems.push(relation.place(), text);
+                    }
+                }
+                Plan::Copy { relation: Box::new(relation), names, has_ranges, why_not_direct }
+            }
+        });
+    }
+    Ok(problems.or(plans)?)
+}
+
+/// A table, and whether it is locked to be read directly, or every reason why not.
+struct Draft {
+    relation: Relation,
+    has_ranges: bool,
+    locked: Result<Locked, Vec<String>>,
+}
+
+/// Locks a table if it may be read directly; the locker is made for the first one.
+fn draft(
+    server: &Server,
+    session: &Session,
+    facts: &ServerFacts,
+    relation: Relation,
+    names: &[String],
+    request: &Request,
+    locker: &mut Option<Locker>,
+) -> Result<Draft, SourceError> {
+    let columns = relation.wanted(Some(names))?;
+    let rights = Rights::read(session, &relation, &columns)?;
+    // Rows' places are read with the right to read all of the table.
+    let has_ranges = facts.version >= RANGES_SINCE && rights.to_all;
+    let reasons = match request.access {
+        Access::Copy => return Ok(Draft { relation, has_ranges, locked: Err(Vec::new()) }),
+        Access::Auto | Access::Direct => gates::reasons(facts, &relation, &columns, &rights),
+    };
+    if !reasons.is_empty() {
+        return Ok(Draft { relation, has_ranges, locked: Err(reasons) });
+    }
+    let locker = match locker {
+        Some(locker) => locker,
+        None => locker.insert(Locker::open(server)?),
+    };
+    let locked = locker.lock(session, &relation, names, request.access)?;
+    Ok(Draft { relation, has_ranges, locked })
 }
 
 /// The partitions of a table, if each may be read on its own; else the table. Rights on the whole are
@@ -99,43 +164,6 @@ fn parts(
         leaves.push(leaf);
     }
     Ok(leaves)
-}
-
-fn of_relation(
-    server: &Server,
-    session: &Session,
-    facts: &ServerFacts,
-    relation: Relation,
-    names: &[String],
-    request: &Request,
-) -> Result<Plan, SourceError> {
-    let columns = relation.wanted(Some(names))?;
-    let rights = Rights::read(session, &relation, &columns)?;
-    let names = names.to_vec();
-    let reasons = match request.access {
-        Access::Copy => Vec::new(),
-        Access::Auto | Access::Direct => {
-            let mut reasons = gates::reasons(facts, &relation, &columns, &rights);
-            if reasons.is_empty() {
-                let locker = Locker::open(server)?;
-                match locker.lock(session, &relation, &names, request.access)? {
-                    Ok(locked) => return Ok(Plan::Direct { locked: Box::new(locked), names }),
-                    Err(found) => reasons = found,
-                }
-            }
-            reasons
-        }
-    };
-    if request.access == Access::Direct {
-        let mut problems = Problems::new();
-        for reason in reasons {
-            problems.push(relation.place(), format!("cannot be read directly: {reason}"));
-        }
-        return Err(problems.into());
-    }
-    // Rows' places are read with the right to read all of the table.
-    let has_ranges = facts.version >= RANGES_SINCE && rights.to_all;
-    Ok(Plan::Copy { relation: Box::new(relation), names, has_ranges, why_not_direct: reasons })
 }
 
 impl Plan {
@@ -166,7 +194,9 @@ impl Plan {
                 let name = &relation.name;
                 copied(name, form, server, session, &queries, request, why_not_direct)
             }
-            Self::Direct { locked, names } => direct(*locked, &names, server, session, request),
+            Self::Direct { locked, settled, names } => {
+                direct(&locked, &settled, &names, server, session, request)
+            }
         }
     }
 }
@@ -193,7 +223,8 @@ fn copied(
 }
 
 fn direct(
-    locked: Locked,
+    locked: &Locked,
+    settled: &Settled,
     names: &[String],
     server: &Server,
     session: &Session,
@@ -208,10 +239,10 @@ fn direct(
         form: &form,
         layout: &layout,
         transport: &locked.transport,
-        rules: locked.rules,
+        rules: settled.rules,
         threads: request.threads,
     };
-    let scanned = scan.read(|| locked.has_moved())?;
+    let scanned = scan.read(|| settled.has_moved())?;
     let mut pages = PageCounts::default();
     match scanned.fill(session, relation, &form, &mut pages)? {
         Some(batches) => {

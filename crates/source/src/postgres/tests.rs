@@ -197,7 +197,8 @@ fn pages_from_the_servers_buffers_are_the_same() {
     let names: Vec<String> =
         relation.wanted(None).unwrap().iter().map(|column| column.name.clone()).collect();
     let locked = locker.lock(&session, &relation, &names, Access::Direct).unwrap();
-    let plan = plan::Plan::Direct { locked: Box::new(locked.unwrap()), names };
+    let settled = std::sync::Arc::new(locker.settle().unwrap().unwrap());
+    let plan = plan::Plan::Direct { locked: Box::new(locked.unwrap()), settled, names };
     session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
     let wanted = request("torture", Access::Direct);
     let part = plan.read(&server, &session, &wanted).unwrap();
@@ -636,19 +637,15 @@ fn hostile_streams_are_refused_and_nothing_panics() {
     assert!(refused > 150, "only {refused} streams were refused");
 }
 
-/// Plain servers that pose as the parts of a larger one; the catalogs are recorded ones.
-#[test]
-fn a_distributed_table_is_read_from_the_servers_that_hold_its_parts() {
-    let start = || Postgres::start(&[], &[]);
-    let (Some(one), Some(two)) = (start(), start()) else { return };
-    let Some(coordinator) = &*SHARED else { return };
-    let database = coordinator.database("spread", &[]);
-    for (segment, from) in [(&one, 0), (&two, 100)] {
-        segment.database(&database, &[]);
-        for shard in 0..2 {
-            let first = from + 50 * shard;
+/// Plain servers that pose as the parts of a larger one, each with half of the rows of `spread`, and
+/// with two shards of `Facts`.
+fn segments(database: &str) -> Option<[Postgres; 2]> {
+    let segments = [Postgres::start(&[], &[])?, Postgres::start(&[], &[])?];
+    for (segment, from) in segments.iter().zip([0, 100]) {
+        segment.database(database, &[]);
+        for first in [from, from + 50] {
             segment.sql(
-                &database,
+                database,
                 &format!(
                     "CREATE TABLE \"Facts_{}\" AS SELECT i AS id, i % 3 AS y
                 FROM generate_series({first}, {first} + 49) i",
@@ -657,16 +654,33 @@ fn a_distributed_table_is_read_from_the_servers_that_hold_its_parts() {
             );
         }
         segment.sql(
-            &database,
+            database,
             &format!(
                 "CREATE TABLE spread AS SELECT i AS id
             FROM generate_series({from}, {from} + 99) i"
             ),
         );
     }
-    let node = |segment: &Postgres| format!("'{}', {}", segment.folder().display(), segment.port());
+    Some(segments)
+}
+
+/// Host and port, as a catalog has them.
+fn node(segment: &Postgres) -> String {
+    format!("'{}', {}", segment.folder().display(), segment.port())
+}
+
+fn ids(reading: &Reading) -> Vec<i32> {
+    rows(reading).column(0).as_primitive::<Int32Type>().values().to_vec()
+}
+
+/// The catalog is a recorded one of Citus.
+#[test]
+fn shards_of_citus_are_read_from_their_workers() {
+    let Some(coordinator) = &*SHARED else { return };
+    let database = coordinator.database("citus", &[]);
+    let Some([one, two]) = segments(&database) else { return };
     coordinator.sql(&database, &format!("
-        CREATE TABLE \"Facts\" (id int, y int); CREATE TABLE spread (id int); CREATE TABLE here (id int);
+        CREATE TABLE \"Facts\" (id int, y int); CREATE TABLE here (id int);
         CREATE TABLE pg_dist_partition AS SELECT '\"Facts\"'::regclass AS logicalrelid, 'h' AS partmethod;
         CREATE TABLE pg_dist_shard AS SELECT '\"Facts\"'::regclass AS logicalrelid, i AS shardid
             FROM generate_series(102008::bigint, 102011) i;
@@ -674,56 +688,86 @@ fn a_distributed_table_is_read_from_the_servers_that_hold_its_parts() {
         INSERT INTO pg_dist_placement VALUES (102008, 1, 1), (102009, 1, 1), (102010, 1, 2),
             (102011, 1, 2), (102011, 4, 1);
         CREATE TABLE pg_dist_node (groupid int, nodename text, nodeport int, noderole text);
-        INSERT INTO pg_dist_node VALUES (1, {one}, 'primary'), (2, {two}, 'primary'),
+        INSERT INTO pg_dist_node VALUES (1, {}, 'primary'), (2, {}, 'primary'),
             (2, 'standby', 5432, 'secondary');
         CREATE FUNCTION shard_name(regclass, bigint) RETURNS text LANGUAGE sql
             AS $$ SELECT quote_ident('Facts_' || $2) $$;
-    ", one = node(&one), two = node(&two)));
+    ", node(&one), node(&two)));
     let server = server(coordinator, &database);
-    let ids =
-        |reading: &Reading| rows(reading).column(0).as_primitive::<Int32Type>().values().to_vec();
     for access in [Access::Copy, Access::Direct] {
         let facts = read(&server, &request("\"Facts\"", access)).unwrap();
         assert_eq!(ids(&facts), (0..200).collect::<Vec<_>>());
         assert_eq!(facts.parts.len(), 4);
         let wanted =
-            format!("{}:{}/spread public.\"Facts_102010\"", two.folder().display(), two.port());
+            format!("{}:{}/citus public.\"Facts_102010\"", two.folder().display(), two.port());
         assert_eq!(facts.parts[2].name, wanted);
     }
     assert_eq!(rows(&read(&server, &request("here", Access::Auto)).unwrap()).num_rows(), 0);
     let central = Request { segments: false, ..request("\"Facts\"", Access::Auto) };
     assert_eq!(rows(&read(&server, &central).unwrap()).num_rows(), 0);
+}
 
+/// The catalog is a recorded one of Greenplum 7.
+#[test]
+fn segments_of_greenplum_are_read_in_utility_mode() {
+    let Some(coordinator) = &*SHARED else { return };
+    let database = coordinator.database("greenplum", &[]);
+    let Some([one, two]) = segments(&database) else { return };
     coordinator.sql(
         &database,
         &format!(
             "
-        DROP TABLE pg_dist_partition;
+        CREATE TABLE spread (id int);
         CREATE TABLE gp_distribution_policy AS SELECT 'spread'::regclass::oid AS localoid,
             'p'::\"char\" AS policytype;
         CREATE TABLE gp_segment_configuration (content int, role \"char\", hostname text, port int);
-        INSERT INTO gp_segment_configuration VALUES (-1, 'p', 'master', 5432), (0, 'p', {one}),
-            (1, 'p', {two}), (1, 'm', 'mirror', 7000);
+        INSERT INTO gp_segment_configuration VALUES (-1, 'p', 'master', 5432), (0, 'p', {}),
+            (1, 'p', {}), (1, 'm', 'mirror', 7000);
     ",
-            one = node(&one),
-            two = node(&two)
+            node(&one),
+            node(&two)
         ),
     );
+    let server = server(coordinator, &database);
     let session = Session::open(&server).unwrap();
     let relation = plan::relation(&session, "spread").unwrap();
-    let placements = distributed::placements(&server, &session, &relation).unwrap().unwrap();
+    let found = || distributed::placements(&server, &session, &relation).unwrap().unwrap();
+    let placements = found();
+    assert_eq!(placements[1].server.options(), Some("-c gp_role=utility"));
     // Plain servers do not know the setting; it is left out to read them.
-    let text = format!("{:?}", placements[1].server.at("h", 1, None).options());
-    assert_eq!(text, "Some(\"-c gp_role=utility\")");
-    let plain: Vec<Placement> = placements
-        .iter()
-        .map(|placement| Placement {
-            server: placement.server.at(placement.server.host(), placement.server.port(), Some("")),
-            table: placement.table.clone(),
-        })
-        .collect();
+    let plain = placements.iter().map(|Placement { server, table }| Placement {
+        server: server.at(server.host(), server.port(), Some("")),
+        table: table.clone(),
+    });
+    let plain: Vec<_> = plain.collect();
     let spread = read_segments(&["id".into()], &plain, &request("spread", Access::Auto)).unwrap();
     assert_eq!(ids(&spread), (0..200).collect::<Vec<_>>());
     coordinator.sql(&database, "UPDATE gp_distribution_policy SET policytype = 'r'");
-    assert_eq!(distributed::placements(&server, &session, &relation).unwrap().unwrap().len(), 1);
+    assert_eq!(found().len(), 1, "a replicated table is read once");
+}
+
+#[test]
+fn a_table_of_many_partitions_takes_three_connections() {
+    let Some(cluster) = Postgres::start(&[], &["max_connections = 8", "autovacuum = off"]) else {
+        return;
+    };
+    let database = cluster.database("many", &[]);
+    cluster.sql(
+        &database,
+        "
+        CREATE TABLE many (k int, i int) PARTITION BY LIST (k);
+        SELECT format('CREATE TABLE many%s PARTITION OF many FOR VALUES IN (%s)', k, k)
+            FROM generate_series(10, 39) k \\gexec
+        INSERT INTO many SELECT 10 + i % 30, i FROM generate_series(1, 3000) i;
+        ALTER TABLE many20 SET UNLOGGED;
+    ",
+    );
+    let server = server(&cluster, &database);
+    let reading = read(&server, &request("many", Access::Auto)).unwrap();
+    assert_eq!((reading.parts.len(), rows(&reading).num_rows()), (30, 3_000));
+    let copied = reading.parts.iter().filter(|part| matches!(part.path, Path::Copy { .. }));
+    assert_eq!(copied.map(|part| part.name.as_str()).collect::<Vec<_>>(), ["public.many20"]);
+    let error = read(&server, &request("many", Access::Direct)).unwrap_err().to_string();
+    let unlogged = "it is unlogged: checkpoints do not write it out";
+    assert_eq!(error, format!("table public.many20: cannot be read directly: {unlogged}"));
 }

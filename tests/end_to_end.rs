@@ -102,8 +102,11 @@ fn the_result_is_there_to_be_used() {
     let unknown = program.run(&["export", "weights", "1", "--to", to, "--format", "pickle"]);
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.stderr.contains("safetensors, npz, f32, h5, keras"), "{}", unknown.stderr);
+    tables_are_exported(&program, &folder);
+}
 
-    // Tables in each format; what was exported is data again.
+/// Shards, history and predictions of run 1 in each format, below a folder that has shards of it.
+fn tables_are_exported(program: &Program, folder: &Path) {
     for format in ["parquet", "arrow", "csv"] {
         let to = folder.join(format!("tables/{format}"));
         std::fs::create_dir_all(&to).expect("make a folder");

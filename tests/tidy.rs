@@ -21,7 +21,8 @@ const SERVICES: [&str; 3] = ["segment", "supervisor", "arrowhop"];
 /// Whether a part may use another of ours: dependencies point down.
 fn may_use(part: &str, other: &str) -> bool {
     match part {
-        "types" | "kernels" => false,
+        "types" | "kernels" | "npy" => false,
+        "source" | "weights" => matches!(other, "types" | "npy"),
         "network" => matches!(other, "types" | "kernels"),
         "train" => matches!(other, "types" | "network"),
         "flight" => matches!(other, "types" | "wire"),
@@ -38,7 +39,8 @@ fn may_use_theirs(part: &str, package: &str) -> bool {
     let owners: &[&str] = match package {
         "anyhow" | "clap" => &["arrowhop"],
         "arrow-flight" => &["flight"],
-        "hdf5-pure" | "zip" => &["weights"],
+        "hdf5-pure" => &["weights"],
+        "zip" => &["source", "weights"],
         "nvml-wrapper" => &["train"],
         "object_store" => &["source"],
         "parquet" => &["source"],

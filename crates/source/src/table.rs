@@ -59,7 +59,7 @@ pub(crate) struct Chunk<'a, S> {
 impl Table {
     /// Opens a file, or a folder of images. Of Parquet, what its footer declares is checked; others
     /// are read into memory.
-    pub(crate) fn open(path: &Path) -> Result<Self, Problems> {
+    pub(crate) fn open(path: &Path, columns: Option<&[String]>) -> Result<Self, Problems> {
         let name = path.display().to_string();
         match Format::of_path(path)? {
             Format::Parquet => Ok(Self::of_parquet(name, ParquetFile::open(path)?)),
@@ -71,14 +71,14 @@ impl Table {
                 let cannot =
                     |error| Problems::one(name.clone(), format!("cannot be read: {error}"));
                 let bytes = fs::read(path).map_err(cannot)?;
-                let (schema, batches) = format.decode(&name, bytes.into())?;
+                let (schema, batches) = format.decode(&name, bytes.into(), columns)?;
                 Self::of(name, schema, batches)
             }
         }
     }
 
     /// Opens an object of a store; of Parquet, only what is read is fetched.
-    fn of_object(url: &str) -> Result<Self, SourceError> {
+    fn of_object(url: &str, columns: Option<&[String]>) -> Result<Self, SourceError> {
         let object = Object::find(url)?;
         let first = object.range(0..object.bytes.min(Format::FIRST_BYTES));
         let first = first.map_err(|source| SourceError::Object { url: url.to_owned(), source })?;
@@ -88,7 +88,7 @@ impl Table {
                 Ok(Self::of_parquet(url.to_owned(), ParquetFile::of_object(object)?))
             }
             format => {
-                let (schema, batches) = format.decode(url, object.whole()?)?;
+                let (schema, batches) = format.decode(url, object.whole()?, columns)?;
                 Ok(Self::of(url.to_owned(), schema, batches)?)
             }
         }
@@ -105,8 +105,8 @@ impl Table {
         columns: Option<Vec<String>>,
     ) -> Result<(Self, Vec<PartReport>), SourceError> {
         match location {
-            Location::File(path) => Ok((Self::open(path)?, Vec::new())),
-            Location::Object(url) => Ok((Self::of_object(url)?, Vec::new())),
+            Location::File(path) => Ok((Self::open(path, columns.as_deref())?, Vec::new())),
+            Location::Object(url) => Ok((Self::of_object(url, columns.as_deref())?, Vec::new())),
             Location::Postgres { server, request } => {
                 let request = Request { columns, ..(**request).clone() };
                 let reading = postgres::read(server, &request)?;
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn a_scan_meets_exactly_the_rows_asked_for_with_their_items() {
         let dir = tempfile::tempdir().unwrap();
-        let table = Table::open(&numbers(dir.path(), "t", 1_000)).unwrap();
+        let table = Table::open(&numbers(dir.path(), "t", 1_000), None).unwrap();
         let rows: Vec<u32> = (0..1_000).filter(|row| row % 7 == 3 || *row > 900).collect();
         let found = table
             .scan(&["y"], &rows, rows.clone(), |chunk| {
@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn rows_in_memory_are_met_as_those_of_a_file_are() {
         let dir = tempfile::tempdir().unwrap();
-        let file = Table::open(&numbers(dir.path(), "t", 30_000)).unwrap();
+        let file = Table::open(&numbers(dir.path(), "t", 30_000), None).unwrap();
         let all: Vec<u32> = (0..30_000).collect();
         let whole = file.scan(&["x", "y"], &all, vec![(); 30_000], |chunk| Ok(chunk.batch));
         let batches = whole.unwrap();
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn problems_of_a_scan_come_in_the_order_of_the_rows() {
         let dir = tempfile::tempdir().unwrap();
-        let table = Table::open(&numbers(dir.path(), "t", 30_000)).unwrap();
+        let table = Table::open(&numbers(dir.path(), "t", 30_000), None).unwrap();
         let rows: Vec<u32> = (0..30_000).collect();
         let found = table.scan(&["y"], &rows, rows.clone(), |chunk| {
             Err::<(), _>(Problems::one(format!("{:05}", chunk.rows[0]), "is wrong"))

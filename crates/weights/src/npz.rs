@@ -2,13 +2,14 @@
 
 use std::io::{Cursor, Read, Write};
 
+use arrowhop_npy::{HEADER_BYTES_MAX, header, header_of};
 use arrowhop_types::Problems;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::arrays::{Entry, Network, Stored, bytes, number_of, numbered};
 use crate::format::WriteError;
-use crate::npy::{self, HEADER_BYTES_MAX};
+use crate::npy;
 
 /// A file in memory.
 pub(crate) struct Npz {
@@ -58,7 +59,7 @@ fn listed(
     let place = place.strip_suffix(".npy").unwrap_or(&place).to_owned();
     let mut head = Vec::new();
     let read = (&mut file).take(HEADER_BYTES_MAX as u64).read_to_end(&mut head);
-    match read.map_err(|error| error.to_string()).and_then(|_| npy::header(&head)) {
+    match read.map_err(|error| error.to_string()).and_then(|_| header(&head)) {
         Ok(header) => Ok((place, header.shape)),
         Err(text) => Err((place, text)),
     }
@@ -80,7 +81,7 @@ impl Stored for Npz {
         let limit = HEADER_BYTES_MAX + 4 * elements + 1;
         let mut npy = Vec::new();
         file.take(limit as u64).read_to_end(&mut npy).map_err(|error| error.to_string())?;
-        npy::values(&npy, &npy::header(&npy)?)
+        npy::values(&npy, &header(&npy)?)
     }
 }
 
@@ -93,7 +94,7 @@ pub(crate) fn encode(network: &Network<'_>, values: &[Vec<f32>]) -> Result<Vec<u
             .compression_method(CompressionMethod::Stored)
             .large_file(large);
         archive.start_file(format!("{}.npy", numbered(i, array)), options)?;
-        archive.write_all(&npy::header_of(&array.shape))?;
+        archive.write_all(&header_of("<f4", &array.shape))?;
         archive.write_all(&bytes(values))?;
     }
     Ok(archive.finish()?.into_inner())

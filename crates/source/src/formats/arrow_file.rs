@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(Format::of_path(&stream), Ok(Format::ArrowStream));
         for path in [file, stream] {
             let bytes = fs::read(&path).unwrap().into();
-            let (_, read) = Format::of_path(&path).unwrap().decode("t", bytes).unwrap();
+            let (_, read) = Format::of_path(&path).unwrap().decode("t", bytes, None).unwrap();
             assert_eq!(read, batches());
             assert_eq!(read[1].column(1).as_primitive::<Int32Type>().value(0), 50);
         }
@@ -143,11 +143,11 @@ mod tests {
             let mut refused = 0;
             for at in (0..whole.len()).step_by(7) {
                 let cut = whole[..at].to_vec().into();
-                refused += usize::from(format.decode("t", cut).is_err());
+                refused += usize::from(format.decode("t", cut, None).is_err());
                 for flip in [0x01, 0x80, 0xff] {
                     let mut bytes = whole.clone();
                     bytes[at] ^= flip;
-                    refused += usize::from(format.decode("t", bytes.into()).is_err());
+                    refused += usize::from(format.decode("t", bytes.into(), None).is_err());
                 }
             }
             assert!(refused > whole.len() / 14, "{path:?}: only {refused}");

@@ -1,9 +1,10 @@
-//! Files that are read into memory as a whole: Arrow IPC, CSV, and folders of images. Parquet, which
+//! Files that are read into memory as a whole: Arrow IPC, CSV, numpy's arrays, and folders of images. Parquet, which
 //! is read row by row, is `table.rs`'s own.
 
 mod arrow_file;
 mod csv;
 mod image_folder;
+mod numpy;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -28,6 +29,8 @@ pub(crate) enum Format {
     ArrowStream,
     /// Fields divided by this byte.
     Csv(u8),
+    NumpyArray,
+    NumpyArchive,
     /// A folder for each class.
     ImageFolder,
 }
@@ -41,6 +44,8 @@ impl Format {
         match first {
             b"ARROW1" => Self::ArrowFile,
             [0xff, 0xff, 0xff, 0xff, ..] => Self::ArrowStream,
+            b"\x93NUMPY" => Self::NumpyArray,
+            [b'P', b'K', 3, 4, ..] => Self::NumpyArchive,
             _ if end.eq_ignore_ascii_case("csv") => Self::Csv(b','),
             _ if end.eq_ignore_ascii_case("tsv") => Self::Csv(b'\t'),
             _ => Self::Parquet,
@@ -67,12 +72,20 @@ impl Format {
         Ok(Self::of(&first, end))
     }
 
-    /// All rows of a file that is read as a whole, by its name in messages.
-    pub(crate) fn decode(self, name: &str, bytes: Bytes) -> Result<Rows, Problems> {
+    /// All rows of a file that is read as a whole, by its name in messages; of an archive of arrays the
+    /// columns that are named.
+    pub(crate) fn decode(
+        self,
+        name: &str,
+        bytes: Bytes,
+        columns: Option<&[String]>,
+    ) -> Result<Rows, Problems> {
         match self {
             Self::ArrowFile => arrow_file::decode_file(name, bytes),
             Self::ArrowStream => arrow_file::decode_stream(name, bytes),
             Self::Csv(delimiter) => csv::decode(name, &bytes, delimiter),
+            Self::NumpyArray => numpy::decode_array(name, &bytes),
+            Self::NumpyArchive => numpy::decode_archive(name, &bytes, columns),
             Self::Parquet | Self::ImageFolder => unreachable!("these are not read as a whole"),
         }
     }

@@ -189,6 +189,15 @@ fn against_columns(
             ));
         }
     }
+    for column in columns.iter().filter(|column| column.has_missing) {
+        if !matches!(column.kind, Some(Kind::Scalar(_))) {
+            reasons.push(format!(
+                "column `{}` was added with an array as its default, which old rows do not hold: \
+                 VACUUM FULL writes it into them",
+                column.name
+            ));
+        }
+    }
     let last = columns.iter().map(|column| column.number).max().unwrap_or(0);
     if relation.columns.iter().any(|column| column.number <= last && column.length < -1) {
         reasons.push("a column ends with a zero byte (cstring)".to_owned());

@@ -177,7 +177,7 @@ impl Plan {
         match self {
             Self::Query(query) => {
                 let form = relation::query_form(session, &query, request.columns.as_deref())?;
-                let from = format!("({query}) AS source");
+                let from = relation::subquery(&query);
                 let queries = by_key(&form, &from, request)?;
                 copied("query", form, server, session, &queries, request, Vec::new())
             }

@@ -224,12 +224,17 @@ pub(super) fn query_form(
     }
     problems.or(())?;
     let mut probed_columns = Vec::new();
-    let from = format!("({query}) AS source");
+    let from = subquery(query);
     for (name, kind) in wanted {
         let kind = probed(session, &from, &name, kind)?;
         probed_columns.push(Wanted { name, kind });
     }
     Ok(Form::new("query".to_owned(), probed_columns))
+}
+
+/// A query to select from. It may end with a comment, which ends with its line.
+pub(super) fn subquery(query: &str) -> String {
+    format!("({query}\n) AS source")
 }
 
 /// The leaves of a partitioned table, by name; itself, where it has none.
@@ -285,6 +290,9 @@ fn types(session: &Session, oids: Vec<u32>) -> Result<BTreeMap<u32, Type>, Sourc
              FROM pg_type WHERE oid = ANY($1)",
             &[&asked],
         )?;
+        if rows.is_empty() {
+            break;
+        }
         for row in rows {
             let found = Type {
                 base: row.get("base"),

@@ -243,6 +243,8 @@ fn what_is_no_plain_table_is_copied_and_said_why() {
         CREATE UNLOGGED TABLE fast AS SELECT * FROM plain;
         CREATE TABLE parent (i int); CREATE TABLE child () INHERITS (parent);
         INSERT INTO child VALUES (1); INSERT INTO parent VALUES (2);
+        CREATE TABLE grown AS SELECT 1 AS i;
+        ALTER TABLE grown ADD COLUMN a int[] DEFAULT '{1,2}';
         CREATE TABLE secured AS SELECT * FROM plain;
         ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
         CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
@@ -261,11 +263,18 @@ fn what_is_no_plain_table_is_copied_and_said_why() {
         ("kept", "it is a materialised view, which cannot be locked"),
         ("fast", "it is unlogged: checkpoints do not write it out"),
         ("parent", "tables inherit from it"),
+        (
+            "grown",
+            "column `a` was added with an array as its default, which old rows do not hold: \
+             VACUUM FULL writes it into them",
+        ),
         ("secured", "it has row-level security, which only queries honour"),
         ("far", "it is a foreign table"),
     ] {
         assert_eq!(why(&server, table), reason, "{table}");
     }
+    cluster.sql(&database, "VACUUM FULL grown");
+    assert_eq!(why(&server, "grown"), "direct");
     let parent = read(&server, &request("parent", Access::Auto)).unwrap();
     assert_eq!(rows(&parent).num_rows(), 2);
     let error = read(&server, &request("fast", Access::Direct)).unwrap_err().to_string();
@@ -283,7 +292,9 @@ fn what_is_no_plain_table_is_copied_and_said_why() {
     let hashed = Request { hash_key: Some("k".into()), ..request("seen", Access::Copy) };
     assert_eq!(rows(&read(&server, &hashed).unwrap()).num_rows(), 500);
     let query = Request {
-        rows: Rows::Query("SELECT i AS \"The \"\"i\", 'a' AS t FROM plain WHERE i < 11;".into()),
+        rows: Rows::Query(
+            "SELECT i AS \"The \"\"i\", 'a' AS t FROM plain WHERE i < 11 -- the first ten".into(),
+        ),
         ..request("", Access::Auto)
     };
     let found = read(&server, &query).unwrap();

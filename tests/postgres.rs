@@ -140,6 +140,17 @@ fn what_is_wrong_is_said_with_what_to_do() {
     let found =
         error(&format!("server = '{connection}'\ntable = 'secret'"), &["--access", "direct"]);
     assert!(found.contains("it has row-level security, which only queries honour"), "{found}");
+    // The environment is looked at where a database is read, and only there.
+    for (data, said) in
+        [("table = 't'", "PGPORT: is no port"), ("train = 'gone.parquet'", "does not exist")]
+    {
+        let experiment = experiment(data);
+        let file = experiment.argument();
+        let fit = program.command(&["fit", &file]).env("PGPORT", "x").output();
+        let stderr = String::from_utf8(fit.expect("start the program").stderr).expect("UTF-8");
+        assert!(stderr.contains(said), "{stderr}");
+        assert_eq!(stderr.contains("PGPORT"), said.contains("PGPORT"), "{stderr}");
+    }
     let found = fit(&program, &experiment("server = 'host=/nowhere'\ntable = 't'"), &[]);
     assert_eq!(found.code, Some(6), "{}", found.stderr);
     assert!(found.stderr.contains("connect to PostgreSQL at /nowhere"), "{}", found.stderr);

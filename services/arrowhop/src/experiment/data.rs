@@ -66,35 +66,48 @@ fn generated(table: Table, problems: &mut Problems) -> Option<Origin> {
 }
 
 fn tables(mut fields: Fields<'_>) -> Option<Origin> {
-    let postgres = Postgres::read(&mut fields);
-    let mut one = |keys: [&'static str; 3]| {
-        let [file, table, query] = keys.map(|key| fields.text(key));
-        let rows = [table.map(Rows::Table), query.map(Rows::Query)];
-        let rows = rows.into_iter().flatten().map(|rows| postgres.location(rows));
-        let mut found: Vec<Location> = file.iter().map(|file| Location::of(file)).collect();
-        found.extend(rows.flatten());
-        if found.len() > 1 {
-            let text = format!("is one of several: give one of {}", keys.join(", "));
-            fields.wrong(keys[0], text);
-        }
-        found.pop()
-    };
-    let train = one(["train", "table", "query"]);
-    let validation = one(["validation", "validation_table", "validation_query"]);
-    if train.is_none() && postgres.server.is_some() {
-        let text = "is needed: a Parquet file, relative to --data or to this file; or `table` or \
-                    `query`, of PostgreSQL";
+    let train = named(&mut fields, ["train", "table", "query"]);
+    let validation = named(&mut fields, ["validation", "validation_table", "validation_query"]);
+    if train.is_none() {
+        let text = "is needed: a file, relative to --data or to this file; or `table` or `query`, of \
+                    PostgreSQL";
         fields.wrong("train", text);
     }
+    let is_used = [&train, &validation].iter().any(|it| matches!(it, Some(Named::Rows(_))));
+    let postgres = Postgres::read(&mut fields, is_used);
+    let locate = |named: Named| match named {
+        Named::File(text) => Some(Location::of(&text)),
+        Named::Rows(rows) => postgres.location(rows),
+    };
+    let (train, validation) = (train.and_then(locate), validation.and_then(locate));
     let targets = columns::targets(&mut fields);
     let inputs = columns::inputs(&mut fields);
     fields.finish();
     Some(Origin::Tables { train: train?, validation, inputs: inputs?, targets: targets? })
 }
 
+/// What a key names.
+enum Named {
+    /// A path or a URL.
+    File(String),
+    Rows(Rows),
+}
+
+/// What one of these keys names: of a file, of a table, of a query.
+fn named(fields: &mut Fields<'_>, keys: [&'static str; 3]) -> Option<Named> {
+    let [file, table, query] = keys.map(|key| fields.text(key));
+    let rows = [table.map(Rows::Table), query.map(Rows::Query)].into_iter().flatten();
+    let mut found: Vec<Named> = file.map(Named::File).into_iter().collect();
+    found.extend(rows.map(Named::Rows));
+    if found.len() > 1 {
+        fields.wrong(keys[0], format!("is one of several: give one of {}", keys.join(", ")));
+    }
+    found.pop()
+}
+
 /// The keys about PostgreSQL.
 struct Postgres {
-    /// Nothing where it was wrong.
+    /// Nothing where it was wrong, or is not used.
     server: Option<Server>,
     access: Access,
     segments: bool,
@@ -102,23 +115,21 @@ struct Postgres {
 }
 
 impl Postgres {
-    fn read(fields: &mut Fields<'_>) -> Self {
+    /// The environment is looked at only where it `is_used`.
+    fn read(fields: &mut Fields<'_>, is_used: bool) -> Self {
         let text = fields.text("server").unwrap_or_default();
         let role = fields.text("role");
-        let server = match Server::parse(&text, |name| std::env::var(name).ok()) {
-            Ok(server) if Server::has_password(&text) => {
-                let text = "holds a password, which would be kept with the run: put it into \
-                            PGPASSWORD or ~/.pgpass";
-                fields.wrong("server", text);
-                drop(server);
-                None
+        let mut server = None;
+        if Server::has_password(&text) {
+            let text = "holds a password, which would be kept with the run: put it into PGPASSWORD \
+                        or ~/.pgpass";
+            fields.wrong("server", text);
+        } else if is_used {
+            match Server::parse(&text, |name| std::env::var(name).ok()) {
+                Ok(found) => server = Some(found.with_role(role)),
+                Err(found) => fields.all_wrong(&found),
             }
-            Ok(server) => Some(server.with_role(role)),
-            Err(found) => {
-                fields.all_wrong(&found);
-                None
-            }
-        };
+        }
         let access = fields.choice("access", &ACCESS).unwrap_or_default();
         let segments = fields.flag("segments").unwrap_or(true);
         Self { server, access, segments, hash_key: fields.text("hash_key") }

@@ -20,12 +20,6 @@ pub struct Header {
     pub data: usize,
 }
 
-/// Whether a file begins as an array does.
-#[must_use]
-pub fn is_array(file: &[u8]) -> bool {
-    file.starts_with(MAGIC)
-}
-
 /// Reads the header, of which `file` has at least the first [`HEADER_BYTES_MAX`] bytes.
 ///
 /// # Errors

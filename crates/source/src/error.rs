@@ -98,8 +98,8 @@ impl Classify for SourceError {
     }
 }
 
-/// A server that answers says what is wrong with the request, or that it is short of something
-/// (classes 53, 55 and 57 of SQLSTATE); one that does not is not there.
+/// A server that answers says what is wrong with the request, or that something is short or in use
+/// (classes 53 and 55 of SQLSTATE), or that it goes (08 and 57); one that does not is not there.
 fn of_postgres(error: &tokio_postgres::Error) -> ErrorClass {
     match error.code().map(|code| &code.code()[..2]) {
         Some("53" | "55") => ErrorClass::Overloaded,

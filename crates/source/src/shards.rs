@@ -1,6 +1,7 @@
 //! The record batches of a shard: their schema, the slots that rows are decoded into, and how
 //! filled slots become Arrow arrays without a copy. The layout is that of `arrowhop_types::data`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -40,14 +41,23 @@ fn input_field(input: &InputSpec) -> Field {
         Dtype::I32 => DataType::Int32,
         Dtype::F32 => DataType::Float32,
     };
-    let shape = serde_json::json!({ "shape": input.shape }).to_string();
-    Field::new(&input.name, list_of(element, input.elements()), false).with_metadata(
-        [
-            ("ARROW:extension:name".to_owned(), "arrow.fixed_shape_tensor".to_owned()),
-            ("ARROW:extension:metadata".to_owned(), shape),
-        ]
-        .into(),
-    )
+    let field = Field::new(&input.name, list_of(element, input.elements()), false);
+    field.with_metadata(tensor_metadata(&input.shape))
+}
+
+/// What makes a field of lists one of tensors of this shape (`arrow.fixed_shape_tensor`).
+pub(crate) fn tensor_metadata(shape: &[usize]) -> HashMap<String, String> {
+    let shape = serde_json::json!({ "shape": shape }).to_string();
+    extension("arrow.fixed_shape_tensor", shape)
+}
+
+/// The metadata of a field of an extension type.
+pub(crate) fn extension(name: &str, metadata: String) -> HashMap<String, String> {
+    [
+        ("ARROW:extension:name".to_owned(), name.to_owned()),
+        ("ARROW:extension:metadata".to_owned(), metadata),
+    ]
+    .into()
 }
 
 fn target_field(TargetColumn { name, target }: &TargetColumn) -> Field {

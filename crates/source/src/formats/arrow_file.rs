@@ -1,4 +1,5 @@
-//! Arrow IPC, as file and as stream: the batches' arrays lie in the file's bytes. Every offset and length is checked against the file before it is followed.
+//! Arrow IPC, as file and as stream: the batches' arrays lie in the file's bytes. Every offset and
+//! length is checked against the file before it is followed.
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use zip::ZipArchive;
 
 use super::Rows;
+use crate::shards::tensor_metadata;
 use crate::spec::ELEMENTS_MAX;
 use crate::table::guarded;
 
@@ -119,13 +120,9 @@ fn column(name: &str, file: &Bytes) -> Result<(Field, ArrayRef), String> {
     }
     let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
     let length = i32::try_from(elements).expect("at most 2^24");
-    let extension = [
-        ("ARROW:extension:name".to_owned(), "arrow.fixed_shape_tensor".to_owned()),
-        ("ARROW:extension:metadata".to_owned(), serde_json::json!({ "shape": shape }).to_string()),
-    ];
     let list = FixedSizeListArray::new(item, length, values, None);
     let field = Field::new(name, arrow::array::Array::data_type(&list).clone(), false);
-    Ok((field.with_metadata(extension.into()), Arc::new(list)))
+    Ok((field.with_metadata(tensor_metadata(shape)), Arc::new(list)))
 }
 
 /// So many elements, each of `width` bytes.

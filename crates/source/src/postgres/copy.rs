@@ -17,8 +17,8 @@ const PARTS_EACH: u32 = 8;
 /// A part has at least this many pages: 8 MiB.
 const PART_PAGES_MIN: u32 = 1_024;
 
-/// A query's columns and what it reads from, without `SELECT`.
-fn select(form: &Form, from: &str) -> String {
+/// The query of all there is.
+pub(super) fn select(form: &Form, from: &str) -> String {
     let columns: Vec<String> = form.wanted.iter().map(|wanted| wanted.expression()).collect();
     format!("SELECT {} FROM {from}", columns.join(", "))
 }
@@ -29,20 +29,18 @@ pub(super) fn by_pages(form: &Form, relation: &Relation, connections: usize) -> 
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
     let most = (relation.pages / PART_PAGES_MIN).max(1);
     let parts = if connections == 1 { 1 } else { connections.saturating_mul(PARTS_EACH).min(most) };
-    let start = |part: u32| u64::from(relation.pages) * u64::from(part) / u64::from(parts);
+    let start = |part: u32| {
+        let page = u64::from(relation.pages) * u64::from(part) / u64::from(parts);
+        u32::try_from(page).expect("a part begins on one of the pages")
+    };
     let all = select(form, &format!("ONLY {}", relation.name));
     (0..parts)
         .map(|part| match (part, part + 1 == parts) {
             (0, true) => all.clone(),
             (_, true) => format!("{all} WHERE ctid >= '({},0)'", start(part)),
-            _ => format!("{all} WHERE {}", pages(start(part), start(part + 1))),
+            _ => between(form, relation, (start(part), 0), (start(part + 1), 0)),
         })
         .collect()
-}
-
-/// A condition on pages.
-fn pages(from: u64, to: u64) -> String {
-    format!("ctid >= '({from},0)' AND ctid < '({to},0)'")
 }
 
 /// The query of the tuples between two places of a table, the second not included.
@@ -60,11 +58,6 @@ pub(super) fn between(
         to.0,
         to.1
     )
-}
-
-/// The query of all there is.
-pub(super) fn whole(form: &Form, from: &str) -> String {
-    select(form, from)
 }
 
 /// The queries of as many parts as there are connections, by a hash of a column (the concurrent

@@ -110,7 +110,7 @@ struct Done {
 
 /// What was read, before holes are filled.
 pub(super) struct Scanned {
-    units: Vec<(Unit, Done)>,
+    units: Vec<Done>,
     /// Whether pages of long values moved while they were read.
     toast_moved: bool,
 }
@@ -145,7 +145,7 @@ impl Scan<'_> {
                 toast_moved |= worker.have_moved(self)?;
             }
         }
-        Ok(Scanned { units: units.into_iter().zip(done).collect(), toast_moved })
+        Ok(Scanned { units: done, toast_moved })
     }
 
     /// The table's pages.
@@ -366,7 +366,7 @@ impl Scanned {
         }
         let mut batches = Vec::new();
         let mut hole: Option<((u32, u16), (u32, u16))> = None;
-        for (_, done) in self.units {
+        for done in self.units {
             counts.merge(&done.counts);
             for piece in done.pieces {
                 match piece {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
+use crate::shards::{extension, tensor_metadata};
+
 /// How values of a column are read. Types that are not listed here come as PostgreSQL's own text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -129,21 +131,17 @@ impl Kind {
     pub(super) fn field(&self, name: &str) -> Field {
         let element = self.scalar().data_type();
         let item = || Arc::new(Field::new_list_field(element.clone(), true));
-        let (data_type, extension) = match self {
-            Self::Scalar(Scalar::Uuid) => (element, Some(("arrow.uuid", String::new()))),
-            Self::Scalar(_) => (element, None),
-            Self::List(_) => (DataType::List(item()), None),
+        match self {
+            Self::Scalar(Scalar::Uuid) => Field::new(name, element, true)
+                .with_metadata(extension("arrow.uuid", String::new())),
+            Self::Scalar(_) => Field::new(name, element, true),
+            Self::List(_) => Field::new(name, DataType::List(item()), true),
             Self::Tensor(_, shape) => {
                 let length = i32::try_from(shape.iter().product::<usize>());
                 let length = length.expect("a probed shape has at most 2^24 elements");
-                let shape = serde_json::json!({ "shape": shape }).to_string();
-                let extension = Some(("arrow.fixed_shape_tensor", shape));
-                (DataType::FixedSizeList(item(), length), extension)
+                Field::new(name, DataType::FixedSizeList(item(), length), true)
+                    .with_metadata(tensor_metadata(shape))
             }
-        };
-        let field = Field::new(name, data_type, true);
-        let Some((name, metadata)) = extension else { return field };
-        let name = ("ARROW:extension:name".to_owned(), name.to_owned());
-        field.with_metadata([name, ("ARROW:extension:metadata".to_owned(), metadata)].into())
+        }
     }
 }

@@ -203,7 +203,7 @@ impl Plan {
 
 /// The queries by a hash of the key, or one for all.
 fn by_key(form: &Form, from: &str, request: &Request) -> Result<Vec<String>, Problems> {
-    let Some(key) = &request.hash_key else { return Ok(vec![copy::whole(form, from)]) };
+    let Some(key) = &request.hash_key else { return Ok(vec![copy::select(form, from)]) };
     Ok(copy::by_hash(form, from, key, request.threads))
 }
 

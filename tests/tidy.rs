@@ -21,11 +21,12 @@ const SERVICES: [&str; 3] = ["segment", "supervisor", "arrowhop"];
 /// Whether a part may use another of ours: dependencies point down.
 fn may_use(part: &str, other: &str) -> bool {
     match part {
-        "types" | "kernels" | "npy" => false,
-        "source" | "weights" => matches!(other, "types" | "npy"),
+        "types" | "kernels" | "npy" | "mapped" => false,
+        "source" => matches!(other, "types" | "npy" | "mapped"),
+        "weights" => matches!(other, "types" | "npy"),
         "network" => matches!(other, "types" | "kernels"),
         "train" => matches!(other, "types" | "network"),
-        "flight" => matches!(other, "types" | "wire"),
+        "flight" => matches!(other, "types" | "wire" | "mapped"),
         "segment" | "supervisor" => may_use("arrowhop", other) && !SERVICES.contains(&other),
         "arrowhop" => other != "tests",
         "tests" => true,
@@ -42,6 +43,7 @@ fn may_use_theirs(part: &str, package: &str) -> bool {
         "hdf5-pure" => &["weights"],
         "zip" => &["source", "weights"],
         "nvml-wrapper" => &["train"],
+        "memmap2" => &["mapped", "source"],
         "object_store" => &["source"],
         "parquet" => &["source"],
         "prost" => &["wire", "flight"],
@@ -116,8 +118,10 @@ fn every_dependency_is_used() {
 fn versions_and_lints_are_the_workspaces() {
     let mut violations = Vec::new();
     for Part { manifest, .. } in parts() {
-        // The one place for `unsafe`, which the workspace forbids.
-        let has_own = manifest.path.ends_with("kernels/Cargo.toml");
+        // The places for `unsafe`, which the workspace forbids.
+        let has_own = ["kernels", "mapped"]
+            .iter()
+            .any(|part| manifest.path.ends_with(&format!("{part}/Cargo.toml")));
         if !has_own && !manifest.text.contains("\n[lints]\nworkspace = true\n") {
             violations.push(format!("{}:1: say `[lints] workspace = true`", manifest.path));
         }

@@ -23,27 +23,20 @@ impl Cluster {
     /// When one does not start.
     #[must_use]
     pub fn start(program: &Program, segments: u32) -> Self {
+        Self::start_with(program, segments, &["--cache-memory", "1GiB"])
+    }
+
+    /// The same, with these settings of the segments.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[must_use]
+    pub fn start_with(program: &Program, segments: u32, settings: &[&str]) -> Self {
         let mut processes = Vec::new();
         let supervisor = ["supervisor", "--listen", "127.0.0.1:0"];
         let uri = spawn(program, &supervisor, &mut processes);
         let segments = (0..segments)
-            .map(|segment| {
-                let number = segment.to_string();
-                let arguments = [
-                    "segment",
-                    "--supervisor",
-                    &uri,
-                    "--segment",
-                    &number,
-                    "--slots",
-                    "1",
-                    "--cache-memory",
-                    "1GiB",
-                    "--model-memory",
-                    "1GiB",
-                ];
-                spawn(program, &arguments, &mut processes)
-            })
+            .map(|segment| spawn_segment(program, &uri, segment, settings, &mut processes))
             .collect();
         Self { uri, segments, processes }
     }
@@ -65,6 +58,18 @@ impl Cluster {
         self.processes.clear();
     }
 
+    /// Starts a segment that was killed again, at another location.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart_segment(&mut self, program: &Program, segment: usize, settings: &[&str]) {
+        let number = u32::try_from(segment).expect("a small number");
+        let mut processes = Vec::new();
+        self.segments[segment] =
+            spawn_segment(program, &self.uri, number, settings, &mut processes);
+        self.processes[1 + segment] = processes.remove(0);
+    }
+
     /// Kills a segment at once.
     ///
     /// # Panics
@@ -84,6 +89,20 @@ impl Drop for Cluster {
             drop(process.wait());
         }
     }
+}
+
+fn spawn_segment(
+    program: &Program,
+    supervisor: &str,
+    segment: u32,
+    settings: &[&str],
+    processes: &mut Vec<Child>,
+) -> String {
+    let number = segment.to_string();
+    let mut arguments = vec!["segment", "--supervisor", supervisor, "--segment", &number];
+    arguments.extend(["--slots", "1", "--model-memory", "1GiB"]);
+    arguments.extend(settings);
+    spawn(program, &arguments, processes)
 }
 
 /// Starts a service and reads the location that it prints first.

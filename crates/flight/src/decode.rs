@@ -38,19 +38,32 @@ pub(crate) fn decode_schema(header: &[u8]) -> Result<Schema, Problems> {
     guarded("schema", || {
         let message = message("schema", header)?;
         let refuse = |text: &str| Problems::one("schema", text);
-        let schema =
-            message.header_as_schema().ok_or_else(|| refuse("is not the first message"))?;
-        if schema.endianness() != Endianness::Little {
-            return Err(refuse("is big-endian; send little-endian data"));
-        }
-        let fields = schema.fields().ok_or_else(|| refuse("has no columns"))?;
-        if fields.len() > COLUMNS_MAX {
-            return Err(refuse("has more than 16 columns"));
-        }
-        let fields: Result<Vec<_>, _> =
-            fields.iter().map(|field| decode_field(field, NESTING_MAX)).collect();
-        Ok(Schema::new_with_metadata(fields?, decode_metadata(schema.custom_metadata())?))
+        schema_of(message.header_as_schema().ok_or_else(|| refuse("is not the first message"))?)
     })
+}
+
+/// Decodes the schema and the places of the batches that a file's footer has.
+pub(crate) fn decode_footer(footer: &[u8]) -> Result<(Schema, Vec<ipc::Block>), Problems> {
+    guarded("footer", || {
+        let refuse = |text: &str| Problems::one("footer", text);
+        let footer = ipc::root_as_footer(footer).map_err(|_| refuse("is not one of Arrow IPC"))?;
+        let schema = schema_of(footer.schema().ok_or_else(|| refuse("has no schema"))?)?;
+        Ok((schema, footer.recordBatches().iter().flatten().copied().collect()))
+    })
+}
+
+fn schema_of(schema: ipc::Schema<'_>) -> Result<Schema, Problems> {
+    let refuse = |text: &str| Problems::one("schema", text);
+    if schema.endianness() != Endianness::Little {
+        return Err(refuse("is big-endian; send little-endian data"));
+    }
+    let fields = schema.fields().ok_or_else(|| refuse("has no columns"))?;
+    if fields.len() > COLUMNS_MAX {
+        return Err(refuse("has more than 16 columns"));
+    }
+    let fields: Result<Vec<_>, _> =
+        fields.iter().map(|field| decode_field(field, NESTING_MAX)).collect();
+    Ok(Schema::new_with_metadata(fields?, decode_metadata(schema.custom_metadata())?))
 }
 
 fn decode_field(field: ipc::Field<'_>, nesting_left: usize) -> Result<Field, Problems> {

@@ -20,10 +20,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::front::FlightFront;
 use crate::info::{by_part, find, flight_info, is_named};
+use crate::shard_folder::blocking;
 use crate::state::{OFFERED, STATE_PATH, StateReceiver};
 use crate::{
     CachedShard, FlightError, LocatedShard, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits,
-    ShardStore,
+    ShardFolder, ShardStore,
 };
 
 /// Action that answers a [`StoreStatus`].
@@ -103,13 +104,38 @@ impl FlightServer {
     ) -> Result<PutReceipt, FlightError> {
         let descriptor = first.flight_descriptor.as_ref().ok_or_else(no_header)?;
         let header = ShardHeader::try_from(&*descriptor.cmd)?;
-        let mut reservation = self.shards.reserve(&header).await?;
         let limits = ReceiveLimits { bytes: header.bytes, rows: Some(header.rows) };
-        let content = CachedShard::receive(stream::iter([Ok(first)]).chain(stream), limits).await?;
-        reservation.shrink_to(content.bytes());
+        let stream = stream::iter([Ok(first)]).chain(stream);
+        let content = match self.shards.folder() {
+            Some(folder) => self.receive_into(folder, &header, stream, limits).await?,
+            None => {
+                let mut reservation = self.shards.reserve(&header).await?;
+                let content = CachedShard::receive(stream, limits).await?;
+                reservation.shrink_to(content.bytes());
+                content.hold(reservation)
+            }
+        };
         let receipt = PutReceipt { rows: content.rows(), bytes: content.bytes() };
-        self.shards.put(header, content.hold(reservation)).await?;
+        self.shards.put(header, content).await?;
         Ok(receipt)
+    }
+
+    /// Receives one shard into a file, and opens that.
+    async fn receive_into(
+        &self,
+        folder: &ShardFolder,
+        header: &ShardHeader,
+        stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+        limits: ReceiveLimits,
+    ) -> Result<CachedShard, FlightError> {
+        let in_use = self.shards.in_use().await?;
+        let (own, begun) = (folder.clone(), header.clone());
+        let file =
+            blocking(move || own.write(begun.shard, &begun.name, begun.bytes, &in_use)).await?;
+        CachedShard::receive_into(file, stream, limits).await?;
+        let (own, shard) = (folder.clone(), header.shard);
+        let budget = Arc::clone(self.shards.budget());
+        blocking(move || own.open(shard, &budget)).await
     }
 
     async fn status(&self) -> Result<StoreStatus, FlightError> {

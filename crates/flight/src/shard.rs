@@ -16,6 +16,7 @@ use tonic::Status;
 use crate::columns::{check_batch, check_schema};
 use crate::decode::{decode_batch, decode_schema};
 use crate::encode::{Encoder, bytes_of, head, schema_header, wire_bytes};
+use crate::shard_folder::{NewShardFile, blocking};
 use crate::{FlightError, Reservation};
 
 /// A sender that is silent for longer than this is taken for lost.
@@ -27,6 +28,8 @@ pub struct CachedShard {
     schema: SchemaRef,
     schema_frame: Bytes,
     batches: Vec<CachedBatch>,
+    /// Rows of the first and of the last batch so far.
+    batch_rows: Option<(usize, usize)>,
     rows: u64,
     bytes: u64,
     reservation: Option<Reservation>,
@@ -50,6 +53,50 @@ pub struct ReceiveLimits {
     pub bytes: u64,
     /// Rows, exactly; `None` when nobody said.
     pub rows: Option<u64>,
+}
+
+/// A shard of which not all has arrived.
+struct Arriving<S> {
+    stream: S,
+    limits: ReceiveLimits,
+    shard: Option<CachedShard>,
+}
+
+impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> Arriving<S> {
+    /// Takes the next message; whether there was one.
+    async fn next(&mut self) -> Result<bool, FlightError> {
+        let action = "receive a shard";
+        let message = tokio::time::timeout(SILENCE_MAX, self.stream.next());
+        let message =
+            message.await.map_err(|_| FlightError::TimedOut { action, limit: SILENCE_MAX })?;
+        let Some(message) = message else { return Ok(false) };
+        let message = message.map_err(|status| FlightError::Peer { action, status })?;
+        match &mut self.shard {
+            None => {
+                let schema = decode_schema(&message.data_header)?;
+                self.shard = Some(CachedShard::empty(Arc::new(schema))?);
+            }
+            Some(shard) => shard.admit(&message, self.limits)?,
+        }
+        Ok(true)
+    }
+
+    /// The batch that came last, which is not kept here then.
+    fn take_batch(&mut self) -> Option<CachedBatch> {
+        self.shard.as_mut()?.batches.pop()
+    }
+
+    /// What arrived, if it is all there.
+    fn finish(self) -> Result<CachedShard, FlightError> {
+        let shard = self.shard.ok_or_else(|| Problems::one("shard", "is an empty stream"))?;
+        match self.limits.rows {
+            Some(rows) if rows != shard.rows => {
+                let text = format!("ends after {} of {rows} rows; send it again", shard.rows);
+                Err(Problems::one("shard", text).into())
+            }
+            _ => Ok(shard),
+        }
+    }
 }
 
 impl CachedShard {
@@ -78,40 +125,38 @@ impl CachedShard {
     /// [`FlightError::Invalid`] when the stream is not a shard or exceeds `limits`;
     /// [`FlightError::Peer`] when it breaks off; [`FlightError::TimedOut`] when it stalls.
     pub async fn receive(
-        stream: impl Stream<Item = Result<FlightData, Status>>,
+        stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
         limits: ReceiveLimits,
     ) -> Result<Self, FlightError> {
-        let mut stream = std::pin::pin!(stream);
-        let action = "receive a shard";
-        let mut shard: Option<Self> = None;
-        while let Some(message) = tokio::time::timeout(SILENCE_MAX, stream.next())
-            .await
-            .map_err(|_| FlightError::TimedOut { action, limit: SILENCE_MAX })?
-        {
-            let message = message.map_err(|status| FlightError::Peer { action, status })?;
-            match &mut shard {
-                None => {
-                    let schema = decode_schema(&message.data_header)?;
-                    shard = Some(Self::empty(Arc::new(schema))?);
-                }
-                Some(shard) => shard.admit(&message, limits)?,
-            }
-        }
-        let shard = shard.ok_or_else(|| Problems::one("shard", "is an empty stream"))?;
-        match limits.rows {
-            Some(rows) if rows != shard.rows => {
-                let text = format!("ends after {} of {rows} rows; send it again", shard.rows);
-                Err(Problems::one("shard", text).into())
-            }
-            _ => Ok(shard),
-        }
+        let mut arriving = Arriving { stream, limits, shard: None };
+        while arriving.next().await? {}
+        arriving.finish()
     }
 
-    fn empty(schema: SchemaRef) -> Result<Self, Problems> {
+    /// Receives a shard's stream into a file, batch by batch.
+    ///
+    /// # Errors
+    /// As [`CachedShard::receive`], and when the file cannot be written.
+    pub(crate) async fn receive_into(
+        mut file: NewShardFile,
+        stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+        limits: ReceiveLimits,
+    ) -> Result<(), FlightError> {
+        let mut arriving = Arriving { stream, limits, shard: None };
+        while arriving.next().await? {
+            if let Some(CachedBatch { batch, .. }) = arriving.take_batch() {
+                file = blocking(move || file.push(&batch).map(|()| file)).await?;
+            }
+        }
+        arriving.finish()?;
+        blocking(move || file.finish()).await
+    }
+
+    pub(crate) fn empty(schema: SchemaRef) -> Result<Self, Problems> {
         check_schema(&schema)?;
         let schema_frame = head(&schema_header(&schema), 0);
-        let batches = Vec::new();
-        Ok(Self { schema, schema_frame, batches, rows: 0, bytes: 0, reservation: None })
+        let (batches, batch_rows) = (Vec::new(), None);
+        Ok(Self { schema, schema_frame, batches, batch_rows, rows: 0, bytes: 0, reservation: None })
     }
 
     /// Takes the next message of a stream, if the limits allow it.
@@ -130,16 +175,20 @@ impl CachedShard {
         }
     }
 
-    fn push(&mut self, header: &[u8], body: Buffer) -> Result<(), Problems> {
+    /// Takes the next batch.
+    pub(crate) fn push(&mut self, header: &[u8], body: Buffer) -> Result<(), Problems> {
+        let before = self.rows;
         let place = |problems: Problems| {
             let mut placed = Problems::new();
-            placed.extend(&format!("batch {}: ", self.batches.len()), &problems);
+            placed.extend(&format!("batch after {before} rows: "), &problems);
             placed
         };
         let batch = decode_batch(&self.schema, header, &body).map_err(place)?;
         self.check_rows(&batch).map_err(place)?;
         let head = head(header, body.len());
-        self.rows += batch.num_rows() as u64;
+        let rows = batch.num_rows();
+        self.batch_rows = Some((self.batch_rows.map_or(rows, |(first, _)| first), rows));
+        self.rows += rows as u64;
         self.bytes += (head.len() + body.len()) as u64;
         self.batches.push(CachedBatch { head, body: bytes_of(body), batch });
         Ok(())
@@ -149,10 +198,9 @@ impl CachedShard {
     fn check_rows(&self, batch: &RecordBatch) -> Result<(), Problems> {
         let refuse = |text: String| Err(Problems::one("rows", text));
         let rows = batch.num_rows();
-        let Some(first) = self.batches.first().map(|first| first.batch.num_rows()) else {
+        let Some((first, last)) = self.batch_rows else {
             return if rows == 0 { refuse("are none".into()) } else { Ok(()) };
         };
-        let last = self.batches.last().map_or(first, |last| last.batch.num_rows());
         if last < first {
             return refuse(format!("follow a batch of {last}; only the last may be below {first}"));
         }

@@ -7,7 +7,9 @@ use arrow::datatypes::SchemaRef;
 use arrowhop_types::DataSetId;
 use arrowhop_wire::tickets::{ModelTicket, ShardHeader, ShardTicket, StoredModel};
 
-use crate::{ByteBudget, CachedShard, FlightError, LocatedShard, Reservation, StateBytes};
+use crate::{
+    ByteBudget, CachedShard, FlightError, LocatedShard, Reservation, ShardFolder, StateBytes,
+};
 
 /// One part of one shard, as it is listed.
 #[derive(Debug, Clone)]
@@ -42,6 +44,17 @@ pub trait ShardStore: Send + Sync + 'static {
     /// Where the memory of uploads comes from. It is reserved before an upload's first batch, tied
     /// to the shard that came of it, and given back when that is dropped, or never came about.
     fn budget(&self) -> &Arc<ByteBudget>;
+
+    /// The folder where uploads go, if there is one: they are served from there as far as the budget
+    /// has no room for them.
+    fn folder(&self) -> Option<&ShardFolder> {
+        None
+    }
+
+    /// The data sets that somebody works on, whose files must stay.
+    async fn in_use(&self) -> Result<Vec<DataSetId>, FlightError> {
+        Ok(Vec::new())
+    }
 
     /// Takes the memory of an upload out of the budget; a store that takes no uploads refuses.
     async fn reserve(&self, header: &ShardHeader) -> Result<Reservation, FlightError> {

@@ -12,7 +12,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Int32Type, UInt8Type, UInt64Type};
-use arrowhop_types::{DataSetId, Digest, Part, ShardInfo};
+use arrowhop_types::{DataSetId, Digest, Part, ShardId, ShardInfo};
 
 use crate::parallel;
 
@@ -35,8 +35,53 @@ pub fn rows_digest<'a>(
     sum(shards.into_iter().flat_map(|(train, validation)| digests(train, validation)))
 }
 
+/// Digests of shards as they are put together, of each the training rows before the others.
+pub(crate) struct Tally {
+    shards: Vec<ShardTally>,
+    total: [u8; 32],
+}
+
+#[derive(Clone, Default)]
+struct ShardTally {
+    train_rows: u64,
+    validation_rows: u64,
+    hasher: blake3::Hasher,
+}
+
+impl Tally {
+    /// Of so many shards without rows yet.
+    pub(crate) fn new(shards: u32) -> Self {
+        Self { shards: vec![ShardTally::default(); shards as usize], total: [0; 32] }
+    }
+
+    /// Adds batches of shards, in their order.
+    pub(crate) fn add(&mut self, batches: &[(u32, Part, &RecordBatch)]) {
+        let digests = parallel::map(batches, |(_, part, batch)| batch_digests(*part, batch));
+        for ((shard, part, _), digests) in batches.iter().zip(digests) {
+            let tally = &mut self.shards[*shard as usize];
+            match part {
+                Part::Train => tally.train_rows += digests.len() as u64,
+                Part::Validation => tally.validation_rows += digests.len() as u64,
+            }
+            tally.hasher.update(digests.as_flattened());
+            digests.iter().for_each(|digest| accumulate(&mut self.total, digest));
+        }
+    }
+
+    /// What each shard is, and the sum of all rows' digests.
+    pub(crate) fn finish(self) -> (Vec<ShardInfo>, Digest) {
+        let infos = (0..).map(ShardId).zip(self.shards).map(|(shard, tally)| ShardInfo {
+            shard,
+            train_rows: tally.train_rows,
+            validation_rows: tally.validation_rows,
+            digest: Digest(tally.hasher.finalize().into()),
+        });
+        (infos.collect(), Digest(self.total))
+    }
+}
+
 /// Digests of a shard's rows, in order.
-pub(crate) fn digests(train: &[RecordBatch], validation: &[RecordBatch]) -> Vec<[u8; 32]> {
+fn digests(train: &[RecordBatch], validation: &[RecordBatch]) -> Vec<[u8; 32]> {
     let parts = [(Part::Train, train), (Part::Validation, validation)];
     let batches: Vec<(Part, &RecordBatch)> = parts
         .into_iter()
@@ -46,22 +91,24 @@ pub(crate) fn digests(train: &[RecordBatch], validation: &[RecordBatch]) -> Vec<
 }
 
 /// A shard's digest from those of its rows.
-pub(crate) fn of_rows(digests: &[[u8; 32]]) -> Digest {
+fn of_rows(digests: &[[u8; 32]]) -> Digest {
     Digest(blake3::hash(digests.as_flattened()).into())
 }
 
 /// The sum of rows' digests modulo 2²⁵⁶.
-pub(crate) fn sum(digests: impl IntoIterator<Item = [u8; 32]>) -> Digest {
+fn sum(digests: impl IntoIterator<Item = [u8; 32]>) -> Digest {
     let mut total = [0_u8; 32];
-    for digest in digests {
-        let mut carry = 0_u16;
-        for (byte, added) in total.iter_mut().zip(digest) {
-            let [low, high] = (u16::from(*byte) + u16::from(added) + carry).to_le_bytes();
-            *byte = low;
-            carry = u16::from(high);
-        }
-    }
+    digests.into_iter().for_each(|digest| accumulate(&mut total, &digest));
     Digest(total)
+}
+
+fn accumulate(total: &mut [u8; 32], digest: &[u8; 32]) {
+    let mut carry = 0_u16;
+    for (byte, added) in total.iter_mut().zip(digest) {
+        let [low, high] = (u16::from(*byte) + u16::from(*added) + carry).to_le_bytes();
+        *byte = low;
+        carry = u16::from(high);
+    }
 }
 
 /// The name of a data set.

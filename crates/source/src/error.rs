@@ -33,6 +33,17 @@ pub enum SourceError {
         /// What they need.
         bytes: u64,
     },
+    /// Rows that are more than memory holds found no room in a folder.
+    #[error("keep rows that are too many for memory in {}", folder.display())]
+    Spill {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody stopped it.
+    #[error("the preparation was stopped")]
+    Stopped,
     /// A file could not be read.
     #[error("read {}", path.display())]
     Read {
@@ -85,8 +96,8 @@ impl Classify for SourceError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Input(_) | Self::Preparation { .. } => ErrorClass::Invalid,
-            Self::PreparationVersion { .. } => ErrorClass::Conflict,
-            Self::Memory { .. } => ErrorClass::Overloaded,
+            Self::PreparationVersion { .. } | Self::Stopped => ErrorClass::Conflict,
+            Self::Memory { .. } | Self::Spill { .. } => ErrorClass::Overloaded,
             Self::Postgres { source, .. } => of_postgres(source),
             Self::Object { source: object_store::Error::NotFound { .. }, .. } => {
                 ErrorClass::Missing

@@ -30,10 +30,14 @@ pub mod postgres;
 mod preparation;
 mod prepare;
 mod prepare_new;
+mod progress;
 mod scalars;
 mod shapes;
+mod shard_files;
 mod shards;
 mod shared_file;
+mod shuffle;
+mod source;
 mod spec;
 mod statistics;
 mod storage;
@@ -43,6 +47,7 @@ mod tabular;
 mod target;
 mod tensor;
 mod whole;
+mod workspace;
 
 #[cfg(test)]
 mod fixtures;
@@ -54,11 +59,14 @@ mod real_data_tests;
 pub use digest::{rows_digest, shard_digest};
 pub use error::SourceError;
 pub use export::{write_shard, write_shards};
-pub use prepare::{Prepared, PreparedShard, prepare};
+pub use prepare::{Prepared, PreparedShard, prepare, prepare_within};
 pub use prepare_new::{NewOptions, NewOrigin, NewRows, TargetUse, prepare_new};
+pub use progress::{Glance, Progress, Stage};
 pub use shards::shard_schema;
+pub use source::Description;
 pub use spec::{
     DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Side, TableInputs, TargetKind,
     TargetSpec,
 };
 pub use table_file::{TableFormat, write_table};
+pub use workspace::Workspace;

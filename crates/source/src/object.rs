@@ -34,6 +34,8 @@ pub(crate) struct Object {
     path: Path,
     pub(crate) url: String,
     pub(crate) bytes: u64,
+    /// The store's tag of its content, else its length and time of change.
+    pub(crate) version: String,
 }
 
 impl Object {
@@ -53,8 +55,12 @@ impl Object {
         }
         let (store, path) = parse_url_opts(&parsed, options).map_err(failed)?;
         let store: Arc<dyn ObjectStore> = store.into();
-        let bytes = wait(store.head(&path)).map_err(failed)?.size;
-        Ok(Self { store, path, url: url.to_owned(), bytes })
+        let facts = wait(store.head(&path)).map_err(failed)?;
+        let version = facts.e_tag.map_or_else(
+            || format!("{} bytes, changed at {}", facts.size, facts.last_modified),
+            |tag| format!("tag {tag}"),
+        );
+        Ok(Self { store, path, url: url.to_owned(), bytes: facts.size, version })
     }
 
     /// All its bytes.

@@ -9,8 +9,7 @@ use arrow::array::{AsArray, Float64Array, Int32Array, StringArray};
 use arrow::datatypes::Int32Type;
 
 use crate::fixtures::{column, file_spec, tensor, write};
-use crate::table::Table;
-use crate::{Location, Origin, SourceError, prepare};
+use crate::{Location, Origin, SourceError, Workspace, prepare};
 
 /// Serves these bytes as `/bucket/t.parquet`, with ranges; counts the bytes of bodies.
 fn serve(bytes: Vec<u8>) -> (String, Arc<AtomicU64>) {
@@ -71,7 +70,7 @@ fn only_the_columns_that_are_read_are_fetched() {
     let size = bytes.len() as u64;
     let (url, sent) = serve(bytes);
 
-    let (table, _) = Table::find(&Location::of(&url), None).unwrap();
+    let (table, _) = Location::of(&url).source().open(None, &Workspace::in_memory()).unwrap();
     assert_eq!((table.rows(), table.schema().fields().len()), (5_000, 3));
     let footer = sent.swap(0, Ordering::Relaxed);
     let rows: Vec<u32> = (150..450).collect();
@@ -94,7 +93,8 @@ fn only_the_columns_that_are_read_are_fetched() {
 #[test]
 fn what_is_not_there_is_named() {
     let (url, _) = serve(b"ARROW1 nothing behind it".to_vec());
-    let error = |url: &str| Table::find(&Location::of(url), None).err().unwrap();
+    let error =
+        |url: &str| Location::of(url).source().open(None, &Workspace::in_memory()).err().unwrap();
     let missing = url.replace("t.parquet", "gone.parquet");
     let found = error(&missing);
     assert_eq!(found.to_string(), format!("read {missing}"));

@@ -119,6 +119,11 @@ impl From<Exact> for String {
 }
 
 impl Preparation {
+    /// What rows become, as far as it is known before they are read: not how many tokens there are.
+    pub(crate) fn unfilled(&self) -> Vec<InputSpec> {
+        self.encoders.iter().map(Encoder::input).collect()
+    }
+
     /// What rows become that fill these buffers.
     pub(crate) fn inputs(&self, buffers: &[Buffers]) -> Vec<InputSpec> {
         let inputs = self.encoders.iter().zip(buffers).map(|(encoder, buffers)| {

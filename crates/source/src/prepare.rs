@@ -1,22 +1,27 @@
 //! Prepares a data set: from a specification to shards in memory.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
-use arrowhop_types::{DataSet, Part, Problems, ShardId, ShardInfo};
+use arrowhop_types::{DataSet, Part, Problems};
+use tempfile::TempDir;
 
 use crate::deal::{BatchRows, Deal};
-use crate::digest;
 use crate::encoder::Encoder;
 use crate::error::{SourceError, gather, gather_input};
 use crate::postgres::PartReport;
 use crate::preparation::Preparation;
+use crate::progress::Stage;
 use crate::shapes::Shapes;
-use crate::shards::{Buffers, batch_rows, into_batches};
+use crate::shards::{Buffers, batch_rows};
+use crate::shuffle::Shuffle;
 use crate::spec::{
     DataSpec, Generator, Location, NamedInputs, Origin, TargetSpec, columns_used, input_names,
     target_names,
 };
 use crate::table::Table;
 use crate::target::{Labels, TargetEncoder};
+use crate::workspace::Workspace;
 
 /// A data set and its shards.
 #[derive(Debug, Clone)]
@@ -27,10 +32,13 @@ pub struct Prepared {
     pub shards: Vec<PreparedShard>,
     /// How tables that are no files were read.
     pub sources: Vec<PartReport>,
+    /// The folder with the shards' files, where they were too many for memory; it goes with the last copy
+    /// of this.
+    pub(crate) files: Option<Arc<TempDir>>,
 }
 
-/// The rows of one shard, as `arrowhop_types::data` lays them out.
-#[derive(Debug, Clone, PartialEq)]
+/// The rows of one shard, as `arrowhop_types::data` lays them out, in memory or in mapped files.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct PreparedShard {
     /// Training rows.
     pub train: Vec<RecordBatch>,
@@ -38,20 +46,32 @@ pub struct PreparedShard {
     pub validation: Vec<RecordBatch>,
 }
 
-/// Prepares a data set. The same specification and files give the same bits, on any machine.
+/// Prepares a data set in memory. The same specification and files give the same bits, on any machine.
+///
+/// # Errors
+/// As [`prepare_within`].
+pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
+    prepare_within(spec, &Workspace::in_memory())
+}
+
+/// Prepares a data set, whose rows beyond the workspace's memory go into files. It is the same data set,
+/// however little memory there is.
 ///
 /// # Errors
 /// [`SourceError::Input`] with everything that is wrong with the specification or the files;
-/// [`SourceError::Memory`] where the rows do not fit.
-pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
+/// [`SourceError::Memory`] or [`SourceError::Spill`] where the rows find no room;
+/// [`SourceError::Stopped`] when the workspace's progress was told to stop.
+pub fn prepare_within(spec: &DataSpec, workspace: &Workspace) -> Result<Prepared, SourceError> {
     spec.check()?;
-    match &spec.origin {
+    let prepared = match &spec.origin {
         Origin::Tables { train, validation, inputs, targets } => {
             let columns = Columns { inputs, targets };
-            prepare_tables(spec, train, validation.as_ref(), &columns)
+            prepare_tables(spec, train, validation.as_ref(), &columns, workspace)
         }
-        Origin::Generated(generator) => prepare_generated(spec, generator),
-    }
+        Origin::Generated(generator) => prepare_generated(spec, generator, workspace),
+    };
+    workspace.progress().check()?;
+    prepared
 }
 
 /// Which columns of a table are to be used.
@@ -65,12 +85,16 @@ fn prepare_tables(
     train: &Location,
     validation: Option<&Location>,
     columns: &Columns<'_>,
+    workspace: &Workspace,
 ) -> Result<Prepared, SourceError> {
+    let progress = workspace.progress();
+    progress.begin(Stage::Reading, None, 0);
     let mut problems = Problems::new();
     let mut sources = Vec::new();
     let mut find = |location: &Location| {
         let used = columns_used(columns.inputs, columns.targets);
-        let found = gather_input(&mut problems, Table::find(location, used))?;
+        let found =
+            gather_input(&mut problems, location.source().open(used.as_deref(), workspace))?;
         Ok::<_, SourceError>(found.map(|(table, parts)| {
             sources.extend(parts);
             table
@@ -81,6 +105,7 @@ fn prepare_tables(
     problems.or(())?;
     let train = train.expect("it was found without a problem");
 
+    progress.begin(Stage::Looking, None, 0);
     let mut problems = Problems::new();
     let validation_rows = validation.as_ref().map(Table::rows);
     let deal = gather(&mut problems, Deal::new(spec, train.rows(), validation_rows));
@@ -88,8 +113,7 @@ fn prepare_tables(
     problems.or(())?;
     let deal = deal.expect("it was dealt without a problem");
 
-    let inputs: Vec<_> = preparation.encoders.iter().map(Encoder::input).collect();
-    let batches = deal.batches(batch_rows(&inputs));
+    let batches = deal.batches(batch_rows(&preparation.unfilled()));
     let mut problems = Problems::new();
     let mut labels = Vec::new();
     for target in &preparation.targets {
@@ -97,27 +121,30 @@ fn prepare_tables(
         let own = validation.as_ref().map(|own| target.labels(own, own.rows()));
         labels.push((train, own.and_then(|own| gather(&mut problems, own))));
     }
-    let mut filled = Vec::new();
-    for (encoder, input) in preparation.encoders.iter().zip(&inputs) {
-        let mut buffers = Buffers::new(&batches, input)?;
-        let mut train_parts = [Part::Train, Part::Validation].as_slice();
-        if let Some(validation) = &validation {
-            train_parts = &[Part::Train];
-            let done = encoder.fill(validation, &batches, &mut buffers, &[Part::Validation]);
-            gather(&mut problems, done);
-        }
-        gather(&mut problems, encoder.fill(&train, &batches, &mut buffers, train_parts));
-        filled.push(buffers);
-    }
-    problems.or(())?;
+    // Where labels have problems, rows are decoded to find theirs, too, and go no further.
+    let none = Labels::Classes(Vec::new());
     let labels: Vec<[&Labels; 2]> = labels
         .iter()
         .map(|(train, own)| {
-            let train = train.as_ref().expect("all labels were read without a problem");
+            let train = train.as_ref().unwrap_or(&none);
             [train, own.as_ref().unwrap_or(train)]
         })
         .collect();
-    let prepared = assemble(spec, &preparation, &batches, filled, &labels);
+    let fill = |batches: &[BatchRows], buffers: &mut [Buffers]| {
+        let mut problems = problems.clone();
+        for (encoder, buffers) in preparation.encoders.iter().zip(buffers) {
+            let mut train_parts = [Part::Train, Part::Validation].as_slice();
+            if let Some(validation) = &validation {
+                train_parts = &[Part::Train];
+                let done = encoder.fill(validation, batches, buffers, &[Part::Validation]);
+                gather(&mut problems, done);
+            }
+            gather(&mut problems, encoder.fill(&train, batches, buffers, train_parts));
+        }
+        problems.or(())
+    };
+    let shuffle = Shuffle { spec, preparation: &preparation, batches: &batches, labels: &labels };
+    let prepared = shuffle.prepared(workspace, fill)?;
     Ok(Prepared { sources, ..prepared })
 }
 
@@ -140,68 +167,28 @@ impl Columns<'_> {
     }
 }
 
-fn prepare_generated(spec: &DataSpec, generator: &Generator) -> Result<Prepared, SourceError> {
+fn prepare_generated(
+    spec: &DataSpec,
+    generator: &Generator,
+    workspace: &Workspace,
+) -> Result<Prepared, SourceError> {
     let Generator::Shapes { rows, validation_rows } = *generator;
     let shapes = Shapes::new(spec.seed);
     let counts = Shapes::row_counts(rows, validation_rows)?;
     let deal = Deal::new(spec, counts.0, (counts.1 > 0).then_some(counts.1))?;
     let preparation = Shapes::preparation();
-    let input = preparation.encoders[0].input();
-    let batches = deal.batches(batch_rows(std::slice::from_ref(&input)));
-    let mut buffers = Buffers::new(&batches, &input)?;
-    shapes.fill(&batches, &mut buffers, Part::Train, Part::Train);
-    // Validation rows that were split off are training rows of the generator.
-    let source = if counts.1 > 0 { Part::Validation } else { Part::Train };
-    shapes.fill(&batches, &mut buffers, Part::Validation, source);
-    let labels = Shapes::labels(counts.0.max(counts.1));
-    Ok(assemble(spec, &preparation, &batches, vec![buffers], &[[&labels, &labels]]))
-}
-
-/// Filled buffers as shards, with digests and a name.
-fn assemble(
-    spec: &DataSpec,
-    preparation: &Preparation,
-    batches: &[BatchRows],
-    buffers: Vec<Buffers>,
-    labels: &[[&Labels; 2]],
-) -> Prepared {
-    let inputs = preparation.inputs(&buffers);
-    let targets = preparation.learned();
-    let mut shards: Vec<PreparedShard> = (0..spec.shards)
-        .map(|_| PreparedShard { train: Vec::new(), validation: Vec::new() })
-        .collect();
-    let made = into_batches(batches, &inputs, buffers, &targets, labels);
-    for (rows, batch) in batches.iter().zip(made) {
-        let shard = &mut shards[rows.shard as usize];
-        match rows.part {
-            Part::Train => shard.train.push(batch),
-            Part::Validation => shard.validation.push(batch),
-        }
-    }
-    let rows = |batches: &[RecordBatch]| batches.iter().map(|b| b.num_rows() as u64).sum();
-    let digests: Vec<_> =
-        shards.iter().map(|shard| digest::digests(&shard.train, &shard.validation)).collect();
-    let infos: Vec<ShardInfo> = (0..)
-        .map(ShardId)
-        .zip(shards.iter().zip(&digests))
-        .map(|(id, (shard, digests))| ShardInfo {
-            shard: id,
-            train_rows: rows(&shard.train),
-            validation_rows: rows(&shard.validation),
-            digest: digest::of_rows(digests),
-        })
-        .collect();
-    let preparation = preparation.to_text();
-    let data_set = DataSet {
-        id: digest::data_set_id(&preparation, &infos),
-        name: spec.name.clone(),
-        inputs,
-        targets,
-        shards: infos,
-        rows_digest: digest::sum(digests.into_iter().flatten()),
-        preparation,
+    let batches = deal.batches(batch_rows(&preparation.unfilled()));
+    let fill = |batches: &[BatchRows], buffers: &mut [Buffers]| {
+        shapes.fill(batches, &mut buffers[0], Part::Train, Part::Train);
+        // Validation rows that were split off are training rows of the generator.
+        let source = if counts.1 > 0 { Part::Validation } else { Part::Train };
+        shapes.fill(batches, &mut buffers[0], Part::Validation, source);
+        Ok(())
     };
-    Prepared { data_set, shards, sources: Vec::new() }
+    let labels = Shapes::labels(counts.0.max(counts.1));
+    let labels = [[&labels, &labels]];
+    let shuffle = Shuffle { spec, preparation: &preparation, batches: &batches, labels: &labels };
+    shuffle.prepared(workspace, fill)
 }
 
 #[cfg(test)]

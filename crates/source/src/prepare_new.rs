@@ -12,6 +12,7 @@ use crate::shards::{Buffers, batch_rows, into_batches};
 use crate::spec::{Generator, Location};
 use crate::table::Table;
 use crate::target::Labels;
+use crate::workspace::Workspace;
 
 /// Where new rows come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +83,7 @@ pub fn prepare_new(
     }
     match origin {
         NewOrigin::Table(location) => {
-            let (table, _) = Table::find(location, None)?;
+            let (table, _) = location.source().open(None, &Workspace::in_memory())?;
             new_from_table(&preparation, &table, options)
         }
         NewOrigin::Generated { generator, seed, part } => {
@@ -160,7 +161,8 @@ fn new_rows(
     let has_targets = !labels.is_empty();
     let labelled: Vec<_> = labels.iter().map(|labels| [labels, labels]).collect();
     let columns = if has_targets { targets.as_slice() } else { &[] };
-    let made = into_batches(batches, &inputs, buffers, columns, &labelled);
+    let all: Vec<_> = batches.iter().collect();
+    let made = into_batches(&all, &inputs, buffers, columns, &labelled);
     let rows = batches.iter().map(|batch| batch.rows.len() as u64).sum();
     NewRows { inputs, targets, has_targets, batches: made, rows }
 }

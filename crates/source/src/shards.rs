@@ -2,28 +2,75 @@
 //! filled slots become Arrow arrays without a copy. The layout is that of `arrowhop_types::data`.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Int32Array, RecordBatch, UInt8Array, UInt64Array,
+    ArrayRef, ArrowPrimitiveType, FixedSizeListArray, Float32Array, Int32Array, PrimitiveArray,
+    RecordBatch, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::datatypes::{
+    ArrowNativeType, DataType, Field, Float32Type, Int32Type, Schema, SchemaRef, UInt8Type,
+};
+use arrowhop_mapped::Scratch;
 use arrowhop_types::{Dtype, InputSpec, Part, ROW, Target, TargetColumn};
+use bytemuck::Pod;
+use bytes::Bytes;
 
 use crate::deal::BatchRows;
 use crate::error::SourceError;
+use crate::parallel;
 use crate::target::Labels;
+use crate::workspace::Workspace;
 
 /// A batch's inputs together fill about this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// A batch has at most this many rows.
 const BATCH_ROWS_MAX: usize = 1 << 16;
 
-/// One input of all batches, one buffer each, to be filled row by row.
+/// One input of all batches, one block each, to be filled row by row.
 pub(crate) enum Buffers {
-    U8(Vec<Vec<u8>>),
-    I32(Vec<Vec<i32>>),
-    F32(Vec<Vec<f32>>),
+    U8(Vec<Block<u8>>),
+    I32(Vec<Block<i32>>),
+    F32(Vec<Block<f32>>),
+}
+
+/// One input of one batch.
+pub(crate) enum Block<T> {
+    Memory(Vec<T>),
+    /// Of a batch that is too large for memory.
+    File(Scratch),
+}
+
+impl<T: Pod> Deref for Block<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Memory(values) => values,
+            Self::File(scratch) => bytemuck::cast_slice(scratch),
+        }
+    }
+}
+
+impl<T: Pod> DerefMut for Block<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Self::Memory(values) => values,
+            Self::File(scratch) => bytemuck::cast_slice_mut(scratch),
+        }
+    }
+}
+
+impl<T: ArrowNativeType> Block<T> {
+    fn into_values(self) -> ScalarBuffer<T> {
+        match self {
+            Self::Memory(values) => values.into(),
+            Self::File(scratch) => Buffer::from(Bytes::from_owner(scratch)).into(),
+        }
+    }
 }
 
 /// The schema of a shard's batches; without `targets` that of new rows, which have none.
@@ -93,7 +140,7 @@ pub(crate) fn batch_rows(inputs: &[InputSpec]) -> usize {
 /// any: for each target those of the training rows, then those of the validation rows, by row
 /// number.
 pub(crate) fn into_batches(
-    batches: &[BatchRows],
+    batches: &[&BatchRows],
     inputs: &[InputSpec],
     buffers: Vec<Buffers>,
     targets: &[TargetColumn],
@@ -139,52 +186,97 @@ impl Buffers {
     /// One more than the largest whole number in them.
     pub(crate) fn vocabulary(&self) -> u32 {
         let Self::I32(buffers) = self else { return 0 };
-        let largest = buffers.iter().flatten().max();
+        let largest = buffers.iter().flat_map(|block| block.iter()).max();
         largest.map_or(0, |&largest| u32::try_from(largest).map_or(0, |largest| largest + 1))
     }
 
-    fn into_arrays(self) -> Vec<ArrayRef> {
+    /// Room for these batches in files of a folder.
+    pub(crate) fn in_files(
+        batches: &[BatchRows],
+        input: &InputSpec,
+        folder: &Path,
+        workspace: &Workspace,
+    ) -> Result<Self, SourceError> {
+        fn blocks<T>(files: Vec<Scratch>) -> Vec<Block<T>> {
+            files.into_iter().map(Block::File).collect()
+        }
+        let file = |batch: &BatchRows| {
+            workspace.scratch(folder, batch.rows.len().saturating_mul(input.bytes()))
+        };
+        let files = batches.iter().map(file).collect::<Result<Vec<_>, _>>()?;
+        Ok(match input.dtype {
+            Dtype::U8 => Self::U8(blocks(files)),
+            Dtype::I32 => Self::I32(blocks(files)),
+            Dtype::F32 => Self::F32(blocks(files)),
+        })
+    }
+
+    /// Takes the rows of these batches out of one of the blocks, which has those of `rows`, ascending.
+    /// The block is given back.
+    pub(crate) fn deal(&mut self, block: usize, rows: &[u32], batches: &[&BatchRows]) -> Self {
+        fn of<T: Pod + Send + Sync>(
+            blocks: &mut [Block<T>],
+            block: usize,
+            rows: &[u32],
+            batches: &[&BatchRows],
+        ) -> Vec<Block<T>> {
+            let from = std::mem::replace(&mut blocks[block], Block::Memory(Vec::new()));
+            let width = from.len() / rows.len();
+            parallel::map(batches, |batch| {
+                let mut values = Vec::with_capacity(batch.rows.len() * width);
+                for row in &batch.rows {
+                    let place = rows.binary_search(row).expect("a block has its batches' rows");
+                    values.extend_from_slice(&from[place * width..(place + 1) * width]);
+                }
+                Block::Memory(values)
+            })
+        }
         match self {
-            Self::U8(buffers) => buffers
-                .into_iter()
-                .map(|buffer| Arc::new(UInt8Array::new(buffer.into(), None)) as ArrayRef)
-                .collect(),
-            Self::I32(buffers) => buffers
-                .into_iter()
-                .map(|buffer| Arc::new(Int32Array::new(buffer.into(), None)) as ArrayRef)
-                .collect(),
-            Self::F32(buffers) => buffers
-                .into_iter()
-                .map(|buffer| Arc::new(Float32Array::new(buffer.into(), None)) as ArrayRef)
-                .collect(),
+            Self::U8(blocks) => Self::U8(of(blocks, block, rows, batches)),
+            Self::I32(blocks) => Self::I32(of(blocks, block, rows, batches)),
+            Self::F32(blocks) => Self::F32(of(blocks, block, rows, batches)),
+        }
+    }
+
+    fn into_arrays(self) -> Vec<ArrayRef> {
+        fn arrays<T: ArrowPrimitiveType>(blocks: Vec<Block<T::Native>>) -> Vec<ArrayRef> {
+            let array = |block: Block<_>| {
+                Arc::new(PrimitiveArray::<T>::new(block.into_values(), None)) as ArrayRef
+            };
+            blocks.into_iter().map(array).collect()
+        }
+        match self {
+            Self::U8(blocks) => arrays::<UInt8Type>(blocks),
+            Self::I32(blocks) => arrays::<Int32Type>(blocks),
+            Self::F32(blocks) => arrays::<Float32Type>(blocks),
         }
     }
 }
 
-fn zeroed<T: Clone + Default>(batches: &[BatchRows], width: usize) -> Option<Vec<Vec<T>>> {
-    let mut buffers = Vec::new();
+fn zeroed<T: Clone + Default>(batches: &[BatchRows], width: usize) -> Option<Vec<Block<T>>> {
+    let mut blocks = Vec::new();
     for batch in batches {
         let elements = batch.rows.len().checked_mul(width)?;
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(elements).ok()?;
-        buffer.resize(elements, T::default());
-        buffers.push(buffer);
+        let mut values = Vec::new();
+        values.try_reserve_exact(elements).ok()?;
+        values.resize(elements, T::default());
+        blocks.push(Block::Memory(values));
     }
-    Some(buffers)
+    Some(blocks)
 }
 
 /// The rows of these parts in ascending order, each with its place in the buffers.
-pub(crate) fn slots<'a, T>(
+pub(crate) fn slots<'a, T: Pod>(
     batches: &[BatchRows],
-    buffers: &'a mut [Vec<T>],
+    blocks: &'a mut [Block<T>],
     width: usize,
     parts: &[Part],
 ) -> (Vec<u32>, Vec<&'a mut [T]>) {
     let mut slots: Vec<(u32, &mut [T])> = batches
         .iter()
-        .zip(buffers)
+        .zip(blocks)
         .filter(|(batch, _)| parts.contains(&batch.part))
-        .flat_map(|(batch, buffer)| batch.rows.iter().copied().zip(buffer.chunks_exact_mut(width)))
+        .flat_map(|(batch, block)| batch.rows.iter().copied().zip(block.chunks_exact_mut(width)))
         .collect();
     slots.sort_unstable_by_key(|(row, _)| *row);
     slots.into_iter().unzip()
@@ -238,7 +330,8 @@ mod tests {
         let target = TargetColumn::only(Target::Classes(vec!["a".into(), "b".into()]));
         let (train, validation) = (Labels::Classes(vec![0, 1, 0, 1, 0]), Labels::Classes(vec![1]));
         let buffers = vec![Buffers::F32(buffers)];
-        let made = into_batches(&batches, &[input], buffers, &[target], &[[&train, &validation]]);
+        let all: Vec<_> = batches.iter().collect();
+        let made = into_batches(&all, &[input], buffers, &[target], &[[&train, &validation]]);
         let x = made[0].column(1).as_fixed_size_list().values().clone();
         assert_eq!(x.as_primitive::<Float32Type>().values().as_ref(), [4.0, 4.0, 1.0, 1.0]);
         assert_eq!(made[0].column(2).as_primitive::<Int32Type>().values().as_ref(), [0, 1]);

@@ -2,9 +2,7 @@
 //! a Parquet file rows are decoded as they are needed; others are in memory. A decoder's panic is an
 //! error.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -15,13 +13,10 @@ use arrow::error::ArrowError;
 use arrowhop_types::Problems;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
-use crate::error::SourceError;
-use crate::formats::{self, Format};
-use crate::object::Object;
 use crate::parallel;
 use crate::parquet_file::ParquetFile;
-use crate::postgres::{self, PartReport, Request};
-use crate::spec::Location;
+use crate::progress::Progress;
+use crate::workspace::Workspace;
 
 /// Rows of a table are at most this many: 2³¹.
 const ROWS_MAX: i64 = 1 << 31;
@@ -38,11 +33,13 @@ pub(crate) struct Table {
     schema: SchemaRef,
     rows: u32,
     body: Body,
+    progress: Arc<Progress>,
 }
 
 /// Where its rows are.
 enum Body {
     Parquet(ParquetFile),
+    /// In memory, or in mapped files.
     Memory(Arc<[RecordBatch]>),
 }
 
@@ -57,64 +54,11 @@ pub(crate) struct Chunk<'a, S> {
 }
 
 impl Table {
-    /// Opens a file, or a folder of images. Of Parquet, what its footer declares is checked; others
-    /// are read into memory.
-    pub(crate) fn open(path: &Path, columns: Option<&[String]>) -> Result<Self, Problems> {
-        let name = path.display().to_string();
-        match Format::of_path(path)? {
-            Format::Parquet => Ok(Self::of_parquet(name, ParquetFile::open(path)?)),
-            Format::ImageFolder => {
-                let (schema, batches) = formats::image_folder(path)?;
-                Self::of(name, schema, batches)
-            }
-            format => {
-                let cannot =
-                    |error| Problems::one(name.clone(), format!("cannot be read: {error}"));
-                let bytes = fs::read(path).map_err(cannot)?;
-                let (schema, batches) = format.decode(&name, bytes.into(), columns)?;
-                Self::of(name, schema, batches)
-            }
-        }
-    }
-
-    /// Opens an object of a store; of Parquet, only what is read is fetched.
-    fn of_object(url: &str, columns: Option<&[String]>) -> Result<Self, SourceError> {
-        let object = Object::find(url)?;
-        let first = object.range(0..object.bytes.min(Format::FIRST_BYTES));
-        let first = first.map_err(|source| SourceError::Object { url: url.to_owned(), source })?;
-        let end = url.rsplit_once('.').map_or("", |(_, end)| end);
-        match Format::of(&first, end) {
-            Format::Parquet => {
-                Ok(Self::of_parquet(url.to_owned(), ParquetFile::of_object(object)?))
-            }
-            format => {
-                let (schema, batches) = format.decode(url, object.whole()?, columns)?;
-                Ok(Self::of(url.to_owned(), schema, batches)?)
-            }
-        }
-    }
-
-    fn of_parquet(name: String, file: ParquetFile) -> Self {
-        Self { name, schema: file.schema().clone(), rows: file.rows, body: Body::Parquet(file) }
-    }
-
-    /// Opens a table, wherever it is; of its columns at least these, else all. Reads it into memory if
-    /// it cannot be read row by row, and then reports how.
-    pub(crate) fn find(
-        location: &Location,
-        columns: Option<Vec<String>>,
-    ) -> Result<(Self, Vec<PartReport>), SourceError> {
-        match location {
-            Location::File(path) => Ok((Self::open(path, columns.as_deref())?, Vec::new())),
-            Location::Object(url) => Ok((Self::of_object(url, columns.as_deref())?, Vec::new())),
-            Location::Postgres { server, request } => {
-                let request = Request { columns, ..(**request).clone() };
-                let reading = postgres::read(server, &request)?;
-                let name = request.rows.name();
-                let table = Self::of(name, reading.schema, reading.batches)?;
-                Ok((table, reading.parts))
-            }
-        }
+    /// A table of a Parquet file.
+    pub(crate) fn of_parquet(name: String, file: ParquetFile, workspace: &Workspace) -> Self {
+        let (schema, rows) = (file.schema().clone(), file.rows);
+        let progress = workspace.progress().clone();
+        Self { name, schema, rows, body: Body::Parquet(file), progress }
     }
 
     /// A table of these rows, by this name in messages.
@@ -122,11 +66,13 @@ impl Table {
         name: String,
         schema: SchemaRef,
         batches: Vec<RecordBatch>,
+        workspace: &Workspace,
     ) -> Result<Self, Problems> {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         let rows = check_rows(rows).map_err(|text| Problems::one(name.clone(), text))?;
-        Ok(Self { name, schema, rows, body: Body::Memory(batches.into()) })
+        let progress = workspace.progress().clone();
+        Ok(Self { name, schema, rows, body: Body::Memory(batches.into()), progress })
     }
 
     /// How many rows it has.
@@ -188,10 +134,15 @@ impl Table {
             let mut done = Vec::new();
             let mut at = feeds.begin();
             while let Some((number, chunk)) = feeds.next(&mut at) {
+                let rows = chunk.as_ref().map_or(0, |chunk| chunk.rows.len() as u64);
                 done.push((number, chunk.map_err(damaged).and_then(&visit)));
+                if self.progress.add_rows(rows).is_err() {
+                    break;
+                }
             }
             done
         });
+        self.progress.check().map_err(|stopped| Problems::one(self.name(), stopped.to_string()))?;
         let mut problems = Problems::new();
         let mut values = Vec::new();
         for result in parallel::in_order(results) {
@@ -405,12 +356,14 @@ pub(crate) fn check_rows(rows: i64) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::fs;
+    use std::path::{Path, PathBuf};
 
     use arrow::array::{AsArray, Float64Array, Int32Array};
     use arrow::datatypes::Int32Type;
 
     use super::*;
+    use crate::Location;
     use crate::fixtures::{column, file_spec, problems, tensor, with_validation, write};
 
     fn numbers(dir: &Path, name: &str, rows: i32) -> PathBuf {
@@ -419,10 +372,18 @@ mod tests {
         write(dir, name, &[column("x", x), column("y", y)])
     }
 
+    fn open(path: &Path) -> Table {
+        Location::File(path.to_owned()).source().open(None, &Workspace::in_memory()).unwrap().0
+    }
+
+    fn in_memory(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Table, Problems> {
+        Table::of("m".into(), schema, batches, &Workspace::in_memory())
+    }
+
     #[test]
     fn a_scan_meets_exactly_the_rows_asked_for_with_their_items() {
         let dir = tempfile::tempdir().unwrap();
-        let table = Table::open(&numbers(dir.path(), "t", 1_000), None).unwrap();
+        let table = open(&numbers(dir.path(), "t", 1_000));
         let rows: Vec<u32> = (0..1_000).filter(|row| row % 7 == 3 || *row > 900).collect();
         let found = table
             .scan(&["y"], &rows, rows.clone(), |chunk| {
@@ -439,11 +400,11 @@ mod tests {
     #[test]
     fn rows_in_memory_are_met_as_those_of_a_file_are() {
         let dir = tempfile::tempdir().unwrap();
-        let file = Table::open(&numbers(dir.path(), "t", 30_000), None).unwrap();
+        let file = open(&numbers(dir.path(), "t", 30_000));
         let all: Vec<u32> = (0..30_000).collect();
         let whole = file.scan(&["x", "y"], &all, vec![(); 30_000], |chunk| Ok(chunk.batch));
         let batches = whole.unwrap();
-        let memory = Table::of("m".into(), batches[0].schema(), batches).unwrap();
+        let memory = in_memory(batches[0].schema(), batches).unwrap();
         let some = all.iter().copied().filter(|row| row % 7 == 3 || *row > 20_000).collect();
         for rows in [all, some, vec![], vec![29_999]] {
             let read = |table: &Table| {
@@ -456,14 +417,14 @@ mod tests {
             };
             assert_eq!(read(&file), read(&memory));
         }
-        let none = Table::of("m".into(), memory.schema.clone(), Vec::new()).err().unwrap();
+        let none = in_memory(memory.schema.clone(), Vec::new()).err().unwrap();
         assert_eq!(none.to_string(), "m: has no rows");
     }
 
     #[test]
     fn problems_of_a_scan_come_in_the_order_of_the_rows() {
         let dir = tempfile::tempdir().unwrap();
-        let table = Table::open(&numbers(dir.path(), "t", 30_000), None).unwrap();
+        let table = open(&numbers(dir.path(), "t", 30_000));
         let rows: Vec<u32> = (0..30_000).collect();
         let found = table.scan(&["y"], &rows, rows.clone(), |chunk| {
             Err::<(), _>(Problems::one(format!("{:05}", chunk.rows[0]), "is wrong"))

@@ -160,6 +160,12 @@ impl Part {
     }
 }
 
+/// The file of one part of a shard, in its data set's folder.
+#[must_use]
+pub fn shard_file(shard: ShardId, part: Part) -> String {
+    format!("{:05}-{}.arrow", shard.0, part.name())
+}
+
 /// Size and content of one shard. A shard has training rows and may have validation rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardInfo {

@@ -17,7 +17,9 @@ pub mod stream;
 mod term;
 mod time;
 
-pub use data::{DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, Target, TargetColumn};
+pub use data::{
+    DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, Target, TargetColumn, shard_file,
+};
 pub use error::{Classify, ErrorClass, Problem, Problems};
 pub use id::{
     DataSetId, Digest, InvalidDigest, ModelId, RunId, SegmentId, ShardId, SlotId, Version, VisitId,

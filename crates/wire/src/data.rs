@@ -2,9 +2,26 @@
 
 use arrowhop_types::{DataSet, Dtype, Encoding, InputSpec, ShardInfo, Target, TargetColumn};
 
+use prost::Message;
+
 use crate::WireError;
 use crate::control as proto;
 use crate::convert::{data_set_id, digest, present, shard, size};
+
+/// A data set's description as the bytes of `control.proto`'s `DataSet`.
+#[must_use]
+pub fn encode_data_set(data: DataSet) -> Vec<u8> {
+    proto::DataSet::from(data).encode_to_vec()
+}
+
+/// Reads what [`encode_data_set`] wrote.
+///
+/// # Errors
+/// [`WireError`] where the bytes are another thing.
+pub fn decode_data_set(bytes: &[u8]) -> Result<DataSet, WireError> {
+    let malformed = |_| WireError::Absent { field: "a data set's description" };
+    proto::DataSet::decode(bytes).map_err(malformed)?.try_into()
+}
 
 impl From<DataSet> for proto::DataSet {
     fn from(data: DataSet) -> Self {

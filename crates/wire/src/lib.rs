@@ -21,6 +21,7 @@ pub mod control {
 
 pub use command::{Command, StartVisit};
 pub use convert::WireError;
+pub use data::{decode_data_set, encode_data_set};
 pub use fact::{Fact, VisitOutcome, VisitReport};
 
 /// Version of the control protocol. Peers of another version are refused by name.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use arrowhop_flight::ShardFolder;
 use arrowhop_runtime::Actors;
 use arrowhop_runtime::panics::{self, Uncontained};
 use arrowhop_segment::Settings as SegmentSettings;
@@ -31,6 +32,8 @@ pub(crate) struct Size {
     pub(crate) slots: u32,
     /// Of all segments together.
     pub(crate) means: Means,
+    /// The folder with shards' files, which all segments share.
+    pub(crate) folder: Option<ShardFolder>,
 }
 
 impl Embedded {
@@ -45,7 +48,7 @@ impl Embedded {
         };
         let supervisor = arrowhop_supervisor::start(settings, &actors).await?;
         let mut segments = Vec::new();
-        let Size { segments: count, slots, means } = size;
+        let Size { segments: count, slots, means, folder } = size;
         for (segment, device) in (0..count).zip(means.devices.iter().cycle()) {
             let settings = SegmentSettings {
                 segment: SegmentId(segment),
@@ -54,6 +57,7 @@ impl Embedded {
                 slots,
                 supervisor: supervisor.uri.clone(),
                 cache_memory: means.cache_memory / u64::from(count),
+                folder: folder.clone(),
                 model_memory: means.model_memory / u64::from(count),
                 device: device.clone(),
                 device_memory: means.device_memory / sharing(count, means.devices.len()),

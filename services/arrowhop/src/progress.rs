@@ -188,7 +188,8 @@ fn metrics(epoch: &EpochRecord) -> String {
     train.chain(validation).collect::<Vec<_>>().join("  ")
 }
 
-fn clock(duration: Duration) -> String {
+/// Minutes and seconds, and hours where there are any.
+pub(crate) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
     if hours > 0 {

@@ -1,6 +1,6 @@
-//! A segment host: it keeps shards in memory as Arrow, serves them and its models' states over
-//! Flight, and trains the models that the supervisor sends it. It never decides which model comes
-//! next, and never writes to disk.
+//! A segment host: it keeps shards as Arrow, in memory or in mapped files, serves them and its models'
+//! states over Flight, and trains the models that the supervisor sends it. It never decides which model
+//! comes next, and writes nothing to disk but shards.
 
 mod actors;
 mod control;
@@ -15,7 +15,9 @@ mod stores;
 use std::sync::Arc;
 
 use actix::{Actor, Recipient, SyncArbiter};
-use arrowhop_flight::{ByteBudget, FlightFront, FlightServer, incoming, server_builder};
+use arrowhop_flight::{
+    ByteBudget, FlightFront, FlightServer, ShardFolder, incoming, server_builder,
+};
 use arrowhop_runtime::{Actors, Serving, bind, location, until_stopped};
 use arrowhop_train::Device;
 use arrowhop_types::{Problems, SegmentId};
@@ -54,8 +56,11 @@ pub struct Settings {
     pub slots: u32,
     /// The supervisor's location, such as `grpc://10.0.0.1:7400`.
     pub supervisor: String,
-    /// Bytes for shards.
+    /// Bytes of memory for shards.
     pub cache_memory: u64,
+    /// The folder with shards' files. Without one all shards must fit into memory, and are gone when it
+    /// stops.
+    pub folder: Option<ShardFolder>,
     /// Bytes for models in training, all slots together.
     pub model_memory: u64,
     /// Where they are trained.
@@ -126,10 +131,11 @@ async fn start_actors(
         precisions: settings.device.precisions(),
     };
     let budget = ByteBudget::new(settings.cache_memory);
+    let folder = settings.folder.clone();
     let place = Arc::new(Place::new(settings.device.clone(), settings.device_memory));
     actors
         .start(move || {
-            let shards = Shards::default().start();
+            let shards = Shards::new(folder.clone(), Arc::clone(&budget)).start();
             let new_trainer = move || -> Recipient<Work> {
                 let place = Arc::clone(&place);
                 SyncArbiter::start(1, move || Trainer::new(Arc::clone(&place))).recipient()
@@ -139,6 +145,8 @@ async fn start_actors(
             Started {
                 cache: Cache {
                     budget,
+                    folder,
+                    in_use: shards.clone().recipient(),
                     list: shards.clone().recipient(),
                     find: shards.clone().recipient(),
                     keep: shards.clone().recipient(),

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use actix::Recipient;
 use arrowhop_flight::{CachedShard, ShardTicket};
@@ -15,8 +14,7 @@ use arrowhop_types::{ModelId, Part, Precision, Problems, RunSpec, ShardId, Train
 
 use crate::actors::shards::FindShard;
 use crate::rows::ShardData;
-
-const FIND_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::stores::FIND_TIMEOUT;
 
 /// Raised to make a run's visits end within a batch; shared with the trainers.
 pub(crate) type AbortFlag = Arc<AtomicBool>;

@@ -21,7 +21,7 @@ const MAGIC_BYTES: usize = 8;
 const TAIL_BYTES: usize = 10;
 
 /// Reads a file with a footer (`.arrow`, Feather version 2).
-pub(super) fn decode_file(name: &str, bytes: Bytes) -> Result<Rows, Problems> {
+pub(crate) fn decode_file(name: &str, bytes: Bytes) -> Result<Rows, Problems> {
     decoded(name, bytes, |bytes| {
         let cut = || ArrowError::IpcError("it is cut short".into());
         let body = bytes.len().checked_sub(TAIL_BYTES).ok_or_else(cut)?;
@@ -94,6 +94,7 @@ mod tests {
 
     use super::super::Format;
     use super::*;
+    use crate::workspace::Workspace;
 
     fn batches() -> Vec<RecordBatch> {
         let of = |from: i32| {
@@ -125,11 +126,13 @@ mod tests {
     fn files_and_streams_are_told_apart_and_read() {
         let dir = tempfile::tempdir().unwrap();
         let [file, stream] = files(dir.path());
+        let workspace = Workspace::in_memory();
         assert_eq!(Format::of_path(&file), Ok(Format::ArrowFile));
         assert_eq!(Format::of_path(&stream), Ok(Format::ArrowStream));
         for path in [file, stream] {
             let bytes = fs::read(&path).unwrap().into();
-            let (_, read) = Format::of_path(&path).unwrap().decode("t", bytes, None).unwrap();
+            let (_, read) =
+                Format::of_path(&path).unwrap().decode("t", bytes, None, &workspace).unwrap();
             assert_eq!(read, batches());
             assert_eq!(read[1].column(1).as_primitive::<Int32Type>().value(0), 50);
         }
@@ -138,17 +141,19 @@ mod tests {
     #[test]
     fn damaged_and_cut_files_are_refused_and_nothing_panics() {
         let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace::in_memory();
         for path in files(dir.path()) {
             let whole = fs::read(&path).unwrap();
             let format = Format::of_path(&path).unwrap();
             let mut refused = 0;
             for at in (0..whole.len()).step_by(7) {
                 let cut = whole[..at].to_vec().into();
-                refused += usize::from(format.decode("t", cut, None).is_err());
+                refused += usize::from(format.decode("t", cut, None, &workspace).is_err());
                 for flip in [0x01, 0x80, 0xff] {
                     let mut bytes = whole.clone();
                     bytes[at] ^= flip;
-                    refused += usize::from(format.decode("t", bytes.into(), None).is_err());
+                    refused +=
+                        usize::from(format.decode("t", bytes.into(), None, &workspace).is_err());
                 }
             }
             assert!(refused > whole.len() / 14, "{path:?}: only {refused}");

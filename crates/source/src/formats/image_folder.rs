@@ -10,8 +10,10 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_types::Problems;
 
 use super::Rows;
+use crate::error::{SourceError, gather_input};
 use crate::parallel;
 use crate::pictures::is_picture;
+use crate::workspace::Workspace;
 
 /// An image's file has at most this many bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -26,8 +28,8 @@ struct Image {
     name: String,
 }
 
-/// Reads all images' bytes.
-pub(crate) fn read(folder: &Path) -> Result<Rows, Problems> {
+/// Reads all images' bytes, which the workspace keeps.
+pub(crate) fn read(folder: &Path, workspace: &Workspace) -> Result<Rows, SourceError> {
     let images = find(folder)?;
     let schema = Arc::new(Schema::new(vec![
         Field::new("image", DataType::Binary, false),
@@ -37,13 +39,11 @@ pub(crate) fn read(folder: &Path) -> Result<Rows, Problems> {
     let pieces: Vec<&[Image]> = images.chunks(BATCH_FILES).collect();
     let mut problems = Problems::new();
     let mut batches = Vec::new();
-    for piece in parallel::map(&pieces, |piece| batch(piece, &schema)) {
-        match piece {
-            Ok(batch) => batches.push(batch),
-            Err(found) => problems.extend("", &found),
-        }
+    workspace.progress().expect(images.len() as u64);
+    for piece in parallel::map(&pieces, |piece| workspace.keep(batch(piece, &schema)?)) {
+        batches.extend(gather_input(&mut problems, piece)?);
     }
-    problems.or((schema, batches))
+    Ok(problems.or((schema, batches))?)
 }
 
 fn batch(images: &[Image], schema: &Arc<Schema>) -> Result<RecordBatch, Problems> {
@@ -147,7 +147,7 @@ mod tests {
     fn folders_are_classes_and_images_are_rows() {
         let dir = tempfile::tempdir().unwrap();
         let all = folder(dir.path());
-        let (_, batches) = read(&all).unwrap();
+        let (_, batches) = read(&all, &Workspace::in_memory()).unwrap();
         let files: Vec<_> = batches[0].column(2).as_string::<i32>().iter().flatten().collect();
         assert_eq!(files[..4], ["ants/0.png", "ants/1.png", "ants/2.png", "cats/0.png"]);
 

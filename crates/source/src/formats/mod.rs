@@ -15,7 +15,10 @@ use arrow::datatypes::SchemaRef;
 use arrowhop_types::Problems;
 use bytes::Bytes;
 
+pub(crate) use self::arrow_file::decode_file as arrow_file;
 pub(crate) use self::image_folder::read as image_folder;
+use crate::error::SourceError;
+use crate::workspace::Workspace;
 
 /// Rows in memory, with their columns.
 pub(crate) type Rows = (SchemaRef, Vec<RecordBatch>);
@@ -79,14 +82,18 @@ impl Format {
         name: &str,
         bytes: Bytes,
         columns: Option<&[String]>,
-    ) -> Result<Rows, Problems> {
-        match self {
-            Self::ArrowFile => arrow_file::decode_file(name, bytes),
-            Self::ArrowStream => arrow_file::decode_stream(name, bytes),
-            Self::Csv(delimiter) => csv::decode(name, &bytes, delimiter),
-            Self::NumpyArray => numpy::decode_array(name, &bytes),
-            Self::NumpyArchive => numpy::decode_archive(name, &bytes, columns),
+        workspace: &Workspace,
+    ) -> Result<Rows, SourceError> {
+        let (schema, batches) = match self {
+            // These lie in the bytes, wherever the bytes are.
+            Self::ArrowFile => return Ok(arrow_file::decode_file(name, bytes)?),
+            Self::ArrowStream => return Ok(arrow_file::decode_stream(name, bytes)?),
+            Self::Csv(delimiter) => return csv::decode(name, &bytes, delimiter, workspace),
+            Self::NumpyArray => numpy::decode_array(name, &bytes)?,
+            Self::NumpyArchive => numpy::decode_archive(name, &bytes, columns)?,
             Self::Parquet | Self::ImageFolder => unreachable!("these are not read as a whole"),
-        }
+        };
+        let batches = batches.into_iter().map(|batch| workspace.keep(batch));
+        Ok((schema, batches.collect::<Result<_, _>>()?))
     }
 }

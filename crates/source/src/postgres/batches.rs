@@ -11,6 +11,8 @@ use super::fixed;
 use super::kind::{Kind, Scalar};
 use super::room::Room;
 use super::value::{Fields, Layout, Malformed};
+use crate::error::SourceError;
+use crate::workspace::Workspace;
 
 /// A batch has at most this many rows.
 const ROWS_MAX: usize = 1 << 16;
@@ -35,13 +37,21 @@ pub(super) struct Form {
     pub(super) place: String,
     pub(super) wanted: Arc<[Wanted]>,
     pub(super) schema: SchemaRef,
+    /// Where batches go that are too many for memory.
+    workspace: Workspace,
 }
 
 impl Form {
     pub(super) fn new(place: String, wanted: Vec<Wanted>) -> Self {
         let fields: Vec<Field> =
             wanted.iter().map(|column| column.kind.field(&column.name)).collect();
-        Self { place, wanted: wanted.into(), schema: Arc::new(Schema::new(fields)) }
+        let (wanted, schema) = (wanted.into(), Arc::new(Schema::new(fields)));
+        Self { place, wanted, schema, workspace: Workspace::in_memory() }
+    }
+
+    /// The same, filled in a workspace.
+    pub(super) fn within(self, workspace: &Workspace) -> Self {
+        Self { workspace: workspace.clone(), ..self }
     }
 
     /// What is wrong with a column, in a row of its part if that is known.
@@ -137,13 +147,13 @@ impl Batches {
     }
 
     /// Makes sure that so many rows find room: a batch may end here.
-    pub(super) fn reserve(&mut self, rows: usize) -> Result<(), Problems> {
+    pub(super) fn reserve(&mut self, rows: usize) -> Result<(), SourceError> {
         let bytes: usize = self.columns.iter().map(Column::bytes).sum();
         if self.rows() + rows > self.rows_max || bytes >= BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
     /// Ends the batch.
-    pub(super) fn flush(&mut self) -> Result<(), Problems> {
+    pub(super) fn flush(&mut self) -> Result<(), SourceError> {
         if self.rows() == 0 {
             return Ok(());
         }
@@ -159,12 +169,13 @@ impl Batches {
             arrays.push(array.map_err(|fault| self.form.wrong(i, None, fault))?);
         }
         let batch = RecordBatch::try_new(self.form.schema.clone(), arrays);
-        self.done.push(batch.expect("columns are made to fit the schema"));
+        let batch = batch.expect("columns are made to fit the schema");
+        self.done.push(self.form.workspace.keep(batch)?);
         Ok(())
     }
 
     /// All batches that ended, and the last one as it is.
-    pub(super) fn take(&mut self) -> Result<Vec<RecordBatch>, Problems> {
+    pub(super) fn take(&mut self) -> Result<Vec<RecordBatch>, SourceError> {
         self.flush()?;
         Ok(std::mem::take(&mut self.done))
     }
@@ -202,7 +213,7 @@ impl CopyStream {
     }
 
     /// Takes one message.
-    pub(super) fn push(&mut self, message: &[u8]) -> Result<(), Problems> {
+    pub(super) fn push(&mut self, message: &[u8]) -> Result<(), SourceError> {
         let mut rest = message;
         if !self.has_begun {
             rest = header(message).map_err(|fault| self.wrong(None, fault))?;
@@ -221,7 +232,7 @@ impl CopyStream {
     }
 
     /// Takes gathered tuples apart.
-    fn spread(&mut self) -> Result<(), Problems> {
+    fn spread(&mut self) -> Result<(), SourceError> {
         let gathered = std::mem::take(&mut self.gathered);
         let Some(stride) = self.stride.filter(|_| !gathered.is_empty()) else { return Ok(()) };
         let count = gathered.len() / stride;
@@ -251,15 +262,16 @@ impl CopyStream {
     }
 
     /// Takes one tuple apart; what follows it.
-    fn tuple<'m>(&mut self, message: &'m [u8]) -> Result<&'m [u8], Problems> {
+    fn tuple<'m>(&mut self, message: &'m [u8]) -> Result<&'m [u8], SourceError> {
         let Some((count, fields)) = message.split_first_chunk::<2>() else {
-            return Err(self.wrong(None, Malformed("is cut short")));
+            return Err(self.wrong(None, Malformed("is cut short")).into());
         };
         if i16::from_be_bytes(*count) == -1 {
             return Ok(&[]);
         }
         if !has_columns(message, self.batches.width()) {
-            return Err(self.wrong(None, Malformed("has another number of columns than asked for")));
+            let fault = Malformed("has another number of columns than asked for");
+            return Err(self.wrong(None, fault).into());
         }
         self.batches.reserve(1)?;
         let mut fields = Fields(fields);
@@ -279,7 +291,7 @@ impl CopyStream {
     }
 
     /// All batches.
-    pub(super) fn finish(mut self) -> Result<Vec<RecordBatch>, Problems> {
+    pub(super) fn finish(mut self) -> Result<Vec<RecordBatch>, SourceError> {
         self.spread()?;
         self.batches.take()
     }

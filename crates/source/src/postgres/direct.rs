@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
-use arrowhop_types::Problems;
 
 use super::batches::{Batches, Form};
 use super::blocks::{Blocks, Files, NoBlocks, RawPages};
@@ -331,7 +330,7 @@ impl UnitReader<'_> {
         unit: &Unit,
         found: Result<u64, Fallback>,
         done: &mut Done,
-    ) -> Result<(), Problems> {
+    ) -> Result<(), SourceError> {
         // A page that is cut into several units counts once where it is read.
         if unit.items.start == 0 || found.is_err() {
             done.counts.add(found.map(drop));

@@ -15,6 +15,7 @@ mod checksum;
 mod column;
 mod control_file;
 mod copy;
+mod describe;
 mod direct;
 mod distributed;
 mod fixed;
@@ -41,13 +42,13 @@ mod harness;
 #[cfg(test)]
 mod tests;
 
-use std::thread;
-
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrowhop_types::Problems;
 
+use self::describe::apart;
+pub(crate) use self::describe::{describe, version};
 use self::distributed::Placement;
 pub use self::page::Fallback;
 pub use self::report::{PageCounts, PartReport, Path};
@@ -56,6 +57,7 @@ pub use self::server::Server;
 use self::server::Session;
 use crate::error::SourceError;
 use crate::parallel;
+use crate::workspace::{Workspace, bytes_of};
 
 /// A batch of fewer rows is joined with its neighbours.
 const SMALL_ROWS: usize = 1_024;
@@ -84,14 +86,23 @@ pub struct Reading {
 /// and any gate does not pass, with every reason; [`SourceError::Postgres`] where the server refuses
 /// or fails; [`SourceError::Read`] where its files cannot be read.
 pub fn read(server: &Server, request: &Request) -> Result<Reading, SourceError> {
-    // A connection waits on a runtime of its own, which may not be inside of another's.
-    thread::scope(|scope| {
-        let reading = scope.spawn(|| read_rows(server, request));
-        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    read_within(server, request, &Workspace::in_memory())
 }
 
-fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError> {
+/// Reads rows as [`read`] does; those that are too many for the workspace's memory lie in its files.
+pub(crate) fn read_within(
+    server: &Server,
+    request: &Request,
+    workspace: &Workspace,
+) -> Result<Reading, SourceError> {
+    apart(|| read_rows(server, request, workspace))
+}
+
+fn read_rows(
+    server: &Server,
+    request: &Request,
+    workspace: &Workspace,
+) -> Result<Reading, SourceError> {
     if request.threads == 0 || request.threads > THREADS_MAX {
         let text = format!("is {}; give 1 to {THREADS_MAX}", request.threads);
         return Err(Problems::one("threads", text).into());
@@ -103,7 +114,8 @@ fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError>
             if request.segments
                 && let Some(placements) = distributed::placements(server, &session, &relation)?
             {
-                return read_segments(&relation.wanted_names(request)?, &placements, request);
+                let names = relation.wanted_names(request)?;
+                return read_segments(&names, &placements, request, workspace);
             }
             plan::of_table(server, &session, relation, request)?
         }
@@ -114,7 +126,7 @@ fn read_rows(server: &Server, request: &Request) -> Result<Reading, SourceError>
     let snapshot: String = session.rows("SELECT pg_current_snapshot()::text", &[])?[0].get(0);
     let mut reading: Option<Reading> = None;
     for plan in plans {
-        let part = plan.read(server, &session, request)?;
+        let part = plan.read(server, &session, request, workspace)?;
         let batches = joined(part.batches);
         let bytes = batches.iter().map(bytes_of).sum();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -130,6 +142,7 @@ fn read_segments(
     names: &[String],
     placements: &[Placement],
     request: &Request,
+    workspace: &Workspace,
 ) -> Result<Reading, SourceError> {
     let results = parallel::map_on(request.threads, placements, |placement| {
         let request = Request {
@@ -139,7 +152,7 @@ fn read_segments(
             segments: false,
             ..request.clone()
         };
-        let mut reading = read_rows(&placement.server, &request)?;
+        let mut reading = read_rows(&placement.server, &request, workspace)?;
         let place = placement.server.name();
         reading.parts.iter_mut().for_each(|part| part.name = format!("{place} {}", part.name));
         reading.snapshot = format!("{place} {}", reading.snapshot);
@@ -169,12 +182,6 @@ fn add(reading: &mut Option<Reading>, part: Reading) -> Result<(), Problems> {
     reading.batches.extend(part.batches);
     reading.parts.extend(part.parts);
     Ok(())
-}
-
-/// Bytes of a batch's values; its columns may share their memory.
-fn bytes_of(batch: &RecordBatch) -> u64 {
-    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
-    sizes.map(|size| size.unwrap_or(0) as u64).sum()
 }
 
 /// Small batches, as there are around pages that were read by SQL, made into larger ones.

@@ -10,12 +10,13 @@ use super::batches::Form;
 use super::direct::Scan;
 use super::gates::{self, Rights, ServerFacts};
 use super::lock::{Locked, Locker, Settled};
-use super::relation::{self, Relation};
+use super::relation::{self, Relation, TableColumn};
 use super::report::{PageCounts, Path};
 use super::request::{Access, Request};
 use super::server::{Server, Session};
 use super::{copy, name};
 use crate::error::SourceError;
+use crate::workspace::Workspace;
 
 /// Since this version a range of pages is read without reading all others.
 const RANGES_SINCE: i32 = 140_000;
@@ -173,16 +174,19 @@ impl Plan {
         server: &Server,
         session: &Session,
         request: &Request,
+        workspace: &Workspace,
     ) -> Result<Part, SourceError> {
         match self {
             Self::Query(query) => {
                 let form = relation::query_form(session, &query, request.columns.as_deref())?;
+                let form = form.within(workspace);
                 let from = relation::subquery(&query);
                 let queries = by_key(&form, &from, request)?;
                 copied("query", form, server, session, &queries, request, Vec::new())
             }
             Self::Copy { relation, names, has_ranges, why_not_direct } => {
                 let form = relation.form(session, &relation.wanted(Some(&names))?)?;
+                let form = form.within(workspace);
                 let is_plain = has_ranges
                     && matches!(relation.kind, 'r' | 'm')
                     && !relation.has_children
@@ -195,7 +199,9 @@ impl Plan {
                 copied(name, form, server, session, &queries, request, why_not_direct)
             }
             Self::Direct { locked, settled, names } => {
-                direct(&locked, &settled, &names, server, session, request)
+                let columns = locked.relation.wanted(Some(&names))?;
+                let form = locked.relation.form(session, &columns)?.within(workspace);
+                direct(&locked, &settled, &columns, form, server, session, request)
             }
         }
     }
@@ -225,15 +231,14 @@ fn copied(
 fn direct(
     locked: &Locked,
     settled: &Settled,
-    names: &[String],
+    columns: &[&TableColumn],
+    form: Form,
     server: &Server,
     session: &Session,
     request: &Request,
 ) -> Result<Part, SourceError> {
     let relation = &locked.relation;
-    let columns = relation.wanted(Some(names))?;
-    let form = relation.form(session, &columns)?;
-    let layout = relation.layout(session, &columns)?;
+    let layout = relation.layout(session, columns)?;
     let scan = Scan {
         relation,
         form: &form,

@@ -241,7 +241,7 @@ impl Session {
     pub(super) fn copy(
         &self,
         query: &str,
-        mut visit: impl FnMut(&[u8]) -> Result<(), Problems>,
+        mut visit: impl FnMut(&[u8]) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
         let failed = |source| SourceError::Postgres { doing: self.doing(&sql), source };

@@ -12,6 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::harness::Postgres;
 use super::*;
+use crate::workspace::Workspace;
 
 /// One server for all tests that need nothing special; it ends with this process.
 static SHARED: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::start(&[], &[]));
@@ -201,7 +202,7 @@ fn pages_from_the_servers_buffers_are_the_same() {
     let plan = plan::Plan::Direct { locked: Box::new(locked.unwrap()), settled, names };
     session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
     let wanted = request("torture", Access::Direct);
-    let part = plan.read(&server, &session, &wanted).unwrap();
+    let part = plan.read(&server, &session, &wanted, &Workspace::in_memory()).unwrap();
     assert!(matches!(part.path, Path::Direct { from_files: false, .. }));
     let copied = read(&server, &request("torture", Access::Copy)).unwrap();
     assert_eq!(concat_batches(&part.schema, &part.batches).unwrap(), rows(&copied));
@@ -751,7 +752,8 @@ fn segments_of_greenplum_are_read_in_utility_mode() {
         table: table.clone(),
     });
     let plain: Vec<_> = plain.collect();
-    let spread = read_segments(&["id".into()], &plain, &request("spread", Access::Auto)).unwrap();
+    let (wanted, workspace) = (request("spread", Access::Auto), Workspace::in_memory());
+    let spread = read_segments(&["id".into()], &plain, &wanted, &workspace).unwrap();
     assert_eq!(ids(&spread), (0..200).collect::<Vec<_>>());
     coordinator.sql(&database, "UPDATE gp_distribution_policy SET policytype = 'r'");
     assert_eq!(found().len(), 1, "a replicated table is read once");

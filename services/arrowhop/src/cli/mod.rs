@@ -1,10 +1,12 @@
 //! The command line. Every setting is a flag, then an environment variable, then a default.
 
+mod data;
 mod export;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use arrowhop_flight::ShardFolder;
 use arrowhop_source::Location;
 use arrowhop_train::{Device, DeviceChoice};
 use arrowhop_types::{ModelId, Problems, RunId};
@@ -12,7 +14,10 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::experiment::Bounds;
+use crate::kept::Kept;
+use crate::loading::Place;
 
+pub use self::data::DataCommand;
 pub use self::export::{Export, FormatName};
 
 /// Bytes for shards on a GPU that does not tell its memory.
@@ -39,6 +44,9 @@ pub struct Cli {
 pub enum Command {
     /// Train every configuration of an experiment and show which is best
     Fit(Fit),
+    /// Prepare data once, and see what is kept
+    #[command(subcommand)]
+    Data(DataCommand),
     /// List the runs
     Runs(Runs),
     /// Show a run's leaderboard
@@ -152,6 +160,9 @@ pub struct Memory {
     /// Memory of each GPU for shards, such as 8GiB [default: a quarter of it; 1GiB where unknown]
     #[arg(long, value_name = "BYTES", env = "ARROWHOP_DEVICE_MEMORY")]
     device_memory: Option<ByteSize>,
+    /// Disk for prepared data sets, such as 100GiB: the one that was not used for longest goes first; 0 keeps none
+    #[arg(long, value_name = "BYTES", env = "ARROWHOP_CACHE_DISK", default_value = "32GiB")]
+    cache_disk: ByteSize,
 }
 
 /// What a process may take, in bytes, and where it computes.
@@ -385,6 +396,9 @@ pub struct Segment {
     /// Memory.
     #[command(flatten)]
     pub memory: Memory,
+    /// Folder of this segment's own where shards are kept as files, beyond memory and across restarts [default: in memory alone]
+    #[arg(long, value_name = "DIR", env = "ARROWHOP_SHARD_FOLDER")]
+    pub shard_folder: Option<PathBuf>,
 }
 
 impl State {
@@ -404,6 +418,24 @@ impl Computing {
     pub fn devices(self) -> anyhow::Result<Vec<Device>> {
         Device::find(self.device)
             .map_err(|error| Problems::one("--device", error.to_string()).into())
+    }
+}
+
+impl Memory {
+    /// Where data is prepared, and how much of it may be where.
+    pub(crate) fn place(self, state: &Path) -> anyhow::Result<Place> {
+        let memory = match self.cache_memory {
+            Some(bytes) => bytes.as_u64(),
+            None => machine_memory()? / 4,
+        };
+        let disk = self.cache_disk.as_u64();
+        Ok(Place { kept: Kept::new(state, disk), memory, keeps: disk > 0 })
+    }
+
+    /// The folder of shards at `root`, if any are kept.
+    pub(crate) fn shard_folder(self, root: &Path) -> Option<ShardFolder> {
+        let disk = self.cache_disk.as_u64();
+        (disk > 0).then(|| ShardFolder::new(root.to_owned(), disk))
     }
 }
 

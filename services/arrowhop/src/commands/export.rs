@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_catalog::Catalog;
-use arrowhop_source::{TableFormat, prepare, write_shards, write_table};
+use arrowhop_source::{TableFormat, prepare_within, write_shards, write_table};
 use arrowhop_train::State;
 use arrowhop_types::{Part, RunId};
 use arrowhop_weights::{Format, Network, encode};
@@ -18,6 +18,8 @@ use super::predict::{predicted, write_predictions};
 use crate::cli::{Export, NewData, Which};
 use crate::exit::Exit;
 use crate::experiment::Experiment;
+use crate::kept::Kept;
+use crate::loading::workspace;
 use crate::report::print;
 use crate::trained::{Trained, arrays};
 
@@ -68,11 +70,16 @@ fn predictions(
     Ok(Exit::Done)
 }
 
-/// The run's shards, prepared again from its sources.
+/// The run's shards, as they are kept, else prepared again from its sources.
 fn shards(run: RunId, state: &Path, to: &Path, format: TableFormat) -> anyhow::Result<Exit> {
     let spec = Catalog::open_read_only(state)?.spec(run)?;
-    let experiment = Experiment::recorded(&spec.experiment, None, spec.bounds)?;
-    let prepared = prepare(&experiment.data).context("prepare the data")?;
+    let prepared = match Kept::of(state).open(&spec.data)? {
+        Some(kept) => kept,
+        None => {
+            let experiment = Experiment::recorded(&spec.experiment, None, spec.bounds)?;
+            prepare_within(&experiment.data, &workspace(state)?).context("prepare the data")?
+        }
+    };
     if prepared.data_set.id != spec.data.id {
         bail!("the files of run {run} have changed since; its shards cannot be made again");
     }

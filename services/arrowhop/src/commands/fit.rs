@@ -3,7 +3,7 @@
 use anyhow::Context;
 use arrowhop_catalog::Catalog;
 use arrowhop_runtime::{Stop, StopSignal};
-use arrowhop_source::{Prepared, prepare};
+use arrowhop_source::Prepared;
 use arrowhop_types::{
     ModelId, Problems, RunId, RunRecord, RunSpec, RunStatus, ShardId, VisitKind, VisitOrder,
     VisitRecord,
@@ -18,8 +18,9 @@ use crate::experiment::Experiment;
 use crate::forecast::Forecast;
 use crate::initial::FirstWeights;
 use crate::load::put_shards;
+use crate::loading::{Place, is_stopped, load};
 use crate::networks::{Network, read_networks};
-use crate::progress::{Display, say};
+use crate::progress::Display;
 use crate::report;
 use crate::specify::specify;
 
@@ -40,7 +41,10 @@ impl Order {
 pub(super) async fn fit(options: Fit) -> anyhow::Result<Exit> {
     let interrupts = StopSignal::new();
     interrupts.listen()?;
-    let (order, prepared) = prepare_run(&options).await?;
+    let (order, prepared) = match prepare_run(&options, &interrupts).await {
+        Err(error) if is_stopped(&error) => return Ok(Exit::Interrupted),
+        prepared => prepared?,
+    };
     let (embedded, mut client) = match &options.cluster {
         Some(uri) => (None, Client::connect(uri).await?),
         None => {
@@ -66,16 +70,22 @@ pub(super) async fn fit(options: Fit) -> anyhow::Result<Exit> {
 
 fn size(options: &Fit) -> anyhow::Result<Size> {
     let means = Means::find(options.memory, options.computing)?;
-    Ok(Size { segments: options.segments, slots: options.slots, means })
+    let kept = options.memory.place(&options.state.folder())?.kept;
+    let folder = options.memory.shard_folder(kept.folder().root());
+    Ok(Size { segments: options.segments, slots: options.slots, means, folder })
 }
 
 /// The run and its data, checked together.
-async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
+async fn prepare_run(options: &Fit, interrupts: &StopSignal) -> anyhow::Result<(Order, Prepared)> {
+    let place = options.memory.place(&options.state.folder())?;
     if let Some(run) = options.resume {
         let (record, _) = earlier(options, run).await?;
+        if let Some(prepared) = place.kept.open(&record.spec.data)? {
+            return Ok((Order::Resumed(run, Box::new(record.spec)), prepared));
+        }
         let experiment =
             Experiment::recorded(&record.spec.experiment, None, record.spec.bounds.clone())?;
-        let (_, prepared) = load(&experiment).await?;
+        let (_, prepared) = read(&experiment, &place, interrupts).await?;
         if prepared.data_set.id != record.spec.data.id {
             let text = format!(
                 "run {run} was trained on data set {}, but its files now make {}; put the old \
@@ -99,7 +109,7 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
         Some(run) => Some(earlier(options, run).await?.0),
         None => None,
     };
-    let (networks, prepared) = load(&experiment).await?;
+    let (networks, prepared) = read(&experiment, &place, interrupts).await?;
     let slot_memory = slot_memory(options).await?;
     let mut spec = specify(experiment, &networks, &prepared, slot_memory)?;
     if let Some(run) = options.same_order_as {
@@ -112,21 +122,18 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
 }
 
 /// Reads networks and data; the problems of both are reported together.
-async fn load(experiment: &Experiment) -> anyhow::Result<(Vec<Network>, Prepared)> {
+async fn read(
+    experiment: &Experiment,
+    place: &Place,
+    interrupts: &StopSignal,
+) -> anyhow::Result<(Vec<Network>, Prepared)> {
     let networks = read_networks(&experiment.search.networks);
-    let data = experiment.data.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&data)).await?;
-    match (networks, prepared) {
-        (Ok(networks), Ok(prepared)) => {
-            for source in &prepared.sources {
-                say(&format!("read {source}"));
-            }
-            Ok((networks, prepared))
-        }
+    match (networks, load(&experiment.data, place, interrupts).await) {
+        (Ok(networks), Ok(prepared)) => Ok((networks, prepared)),
         (Ok(_), Err(error)) => Err(error).context("prepare the data"),
         (Err(problems), Ok(_)) => Err(problems.into()),
         (Err(mut problems), Err(error)) => {
-            problems.push("data", format!("{:#}", anyhow::Error::from(error)));
+            problems.push("data", format!("{error:#}"));
             Err(problems.into())
         }
     }

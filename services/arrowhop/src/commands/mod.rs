@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod data;
 mod devices;
 mod evaluate;
 mod export;
@@ -17,6 +18,7 @@ use crate::exit::Exit;
 pub(crate) async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Fit(fit) => fit::fit(fit).await,
+        Command::Data(command) => data::data(command).await,
         Command::Runs(runs) => inspect::runs(&runs),
         Command::Results(results) => inspect::results(results).await,
         Command::Evaluate(evaluate) => evaluate::evaluate(&evaluate),

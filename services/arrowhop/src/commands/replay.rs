@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use arrowhop_catalog::Catalog;
 use arrowhop_flight::{FlightError, FlightPeer, ModelTicket, connect};
 use arrowhop_segment::rows;
-use arrowhop_source::{Prepared, PreparedShard, prepare};
+use arrowhop_source::{Prepared, PreparedShard, prepare_within};
 use arrowhop_supervisor::Store;
 use arrowhop_train::{Task, Visit, evaluate, initial_state, train_visit};
 use arrowhop_types::{
@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::exit::Exit;
 use crate::experiment::Experiment;
 use crate::initial::{CONNECT_TIMEOUT, STATE_BYTES_MAX, STATE_TIMEOUT};
+use crate::loading::workspace;
 use crate::report::{csv_field, print};
 use crate::trained::{read_state, task_of};
 
@@ -105,7 +106,8 @@ async fn given_state(options: &Replay, digest: Digest) -> anyhow::Result<Vec<u8>
 fn load(record: &RunRecord, options: &Replay) -> anyhow::Result<Prepared> {
     let (text, bounds) = (&record.spec.experiment, record.spec.bounds.clone());
     let experiment = Experiment::recorded(text, options.data.as_deref(), bounds)?;
-    prepare(&experiment.data).context("prepare the data")
+    let workspace = workspace(&options.state.folder())?;
+    prepare_within(&experiment.data, &workspace).context("prepare the data")
 }
 
 /// Each shard's digest, as recorded and as it is now. A shard that one side lacks is `none` there.

@@ -41,6 +41,7 @@ pub(super) async fn segment(options: Segment) -> anyhow::Result<Exit> {
         slots: options.slots.unwrap_or_else(|| u32::try_from(slots).unwrap_or(1)),
         supervisor: options.supervisor,
         cache_memory,
+        folder: options.shard_folder.and_then(|root| options.memory.shard_folder(&root)),
         model_memory,
         device,
         device_memory,

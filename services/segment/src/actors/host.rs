@@ -383,6 +383,7 @@ impl Handler<ListModels> for Host {
 
 #[cfg(test)]
 mod tests {
+    use arrowhop_flight::ByteBudget;
     use arrowhop_types::{ShardId, Version, VisitKind};
 
     use super::*;
@@ -430,7 +431,7 @@ mod tests {
                 let place = Arc::clone(&place);
                 actix::SyncArbiter::start(1, move || Trainer::new(Arc::clone(&place))).recipient()
             };
-            let shards = Shards::default().start().recipient();
+            let shards = Shards::new(None, ByteBudget::new(u64::MAX)).start().recipient();
             let offer = SlotOffer { memory: 1 << 20, precisions: &[] };
             let mut host = Host::new(1, Box::new(new_trainer), shards, peers, offer);
             host.slots[0].busy = Some((RunId(1), VisitId(7)));

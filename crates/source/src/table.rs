@@ -22,6 +22,7 @@ use crate::parallel;
 use crate::parquet_file::ParquetFile;
 use crate::postgres::{self, PartReport, Request};
 use crate::spec::Location;
+use crate::table_filter;
 
 /// Rows of a table are at most this many: 2³¹.
 const ROWS_MAX: i64 = 1 << 31;
@@ -34,14 +35,14 @@ const NAMES_SHOWN: usize = 20;
 
 /// A table that can be read.
 pub(crate) struct Table {
-    name: String,
-    schema: SchemaRef,
+    pub(crate) name: String,
+    pub(crate) schema: SchemaRef,
     rows: u32,
-    body: Body,
+    pub(crate) body: Body,
 }
 
 /// Where its rows are.
-enum Body {
+pub(crate) enum Body {
     Parquet(ParquetFile),
     Memory(Arc<[RecordBatch]>),
 }
@@ -94,8 +95,8 @@ impl Table {
         }
     }
 
-    fn of_parquet(name: String, file: ParquetFile) -> Self {
-        Self { name, schema: file.schema().clone(), rows: file.rows, body: Body::Parquet(file) }
+    pub(crate) fn of_parquet(name: String, file: ParquetFile) -> Self {
+        Self { name, schema: file.schema().clone(), rows: file.rows(), body: Body::Parquet(file) }
     }
 
     /// Opens a table, wherever it is; of its columns at least these, else all. Reads it into memory if
@@ -111,9 +112,13 @@ impl Table {
                 let request = Request { columns, ..(**request).clone() };
                 let reading = postgres::read(server, &request)?;
                 let name = request.rows.name();
+                if request.filter.is_some() && reading.parts.iter().all(|part| part.rows == 0) {
+                    return Err(table_filter::none_pass(&name).into());
+                }
                 let table = Self::of(name, reading.schema, reading.batches)?;
                 Ok((table, reading.parts))
             }
+            Location::Filtered { of, filter } => Self::find_filtered(of, columns, filter),
         }
     }
 
@@ -156,14 +161,8 @@ impl Table {
 
     /// A column by name.
     pub(crate) fn field(&self, column: &str) -> Result<&Field, Problems> {
-        self.schema().field_with_name(column).map_err(|_| {
-            let names: Vec<_> =
-                self.schema().fields().iter().map(|field| format!("`{}`", field.name())).collect();
-            let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
-            let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
-            let text = format!("there is no such column; there are {shown}{more}");
-            Problems::one(self.column_place(column), text)
-        })
+        let missing = |_| Problems::one(self.column_place(column), missing_text(self.schema()));
+        self.schema().field_with_name(column).map_err(missing)
     }
 
     /// One value of a column.
@@ -382,6 +381,14 @@ impl<'a, S> Feed<'a, S> {
         let reader = self.reader.as_mut().expect("it was just made");
         guarded(|| reader.next(left))
     }
+}
+
+/// What is said of a column that is not there.
+pub(crate) fn missing_text(schema: &Schema) -> String {
+    let names: Vec<_> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+    let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
+    format!("there is no such column; there are {shown}{more}")
 }
 
 /// Runs a decoder; its error, or its panic, as text.

@@ -13,6 +13,7 @@ mod batches;
 mod blocks;
 mod checksum;
 mod column;
+mod condition;
 mod control_file;
 mod copy;
 mod direct;
@@ -34,6 +35,8 @@ mod toast;
 mod tuple;
 mod value;
 
+#[cfg(test)]
+mod filter_tests;
 #[cfg(test)]
 #[path = "../../../../tests/harness/postgres.rs"]
 #[expect(unreachable_pub, reason = "it is also the whole-system tests'")]

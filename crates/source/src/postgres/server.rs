@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 
 use crate::error::SourceError;
 
@@ -228,6 +228,16 @@ impl Session {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, SourceError> {
         self.wait(sql, self.client.query(sql, parameters))
+    }
+
+    /// The only value of a query's only row, as text.
+    pub(super) fn text(&self, sql: &str) -> Result<String, SourceError> {
+        let messages = self.wait(sql, self.client.simple_query(sql))?;
+        let mut values = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Ok(values.next().unwrap_or_default().to_owned())
     }
 
     /// The columns of a query, by name, with the OIDs of their types.

@@ -14,10 +14,12 @@ mod blocks;
 mod checksum;
 mod column;
 mod condition;
+mod connection_string;
 mod control_file;
 mod copy;
 mod direct;
 mod distributed;
+mod encryption;
 mod fixed;
 mod gates;
 mod kind;
@@ -35,6 +37,8 @@ mod toast;
 mod tuple;
 mod value;
 
+#[cfg(test)]
+mod encryption_tests;
 #[cfg(test)]
 mod filter_tests;
 #[cfg(test)]

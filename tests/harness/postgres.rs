@@ -109,6 +109,12 @@ impl Postgres {
         psql
     }
 
+    /// Runs a script of the shell as the server's owner, in its folder.
+    pub fn shell(&self, script: &str) {
+        let script = format!("cd '{}'\n{script}", self.folder.display());
+        said(as_owner("sh").args(["-c", &script]));
+    }
+
     /// A new database, with the extensions that are named.
     pub fn database(&self, name: &str, extensions: &[&str]) -> String {
         self.sql("postgres", &format!("CREATE DATABASE {name}"));

@@ -92,6 +92,16 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// PostgreSQL's code of an error (SQLSTATE).
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Postgres { source, .. } => source.code().map(|code| code.code()),
+            _ => None,
+        }
+    }
+}
+
 impl Classify for SourceError {
     fn class(&self) -> ErrorClass {
         match self {

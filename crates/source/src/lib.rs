@@ -20,11 +20,13 @@ mod digest;
 mod encoder;
 mod error;
 mod export;
+mod filter;
 mod formats;
 mod numbers;
 mod object;
 mod parallel;
 mod parquet_file;
+mod parquet_filter;
 mod pictures;
 pub mod postgres;
 mod preparation;
@@ -43,12 +45,15 @@ mod statistics;
 mod storage;
 mod table;
 mod table_file;
+mod table_filter;
 mod tabular;
 mod target;
 mod tensor;
 mod whole;
 mod workspace;
 
+#[cfg(test)]
+mod filter_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
@@ -59,6 +64,7 @@ mod real_data_tests;
 pub use digest::{rows_digest, shard_digest};
 pub use error::SourceError;
 pub use export::{write_shard, write_shards};
+pub use filter::Filter;
 pub use prepare::{Prepared, PreparedShard, prepare, prepare_within};
 pub use prepare_new::{NewOptions, NewOrigin, NewRows, TargetUse, prepare_new};
 pub use progress::{Glance, Progress, Stage};

@@ -12,10 +12,12 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::ChunkReader;
 
+use crate::filter::Filter;
 use crate::object::Object;
+use crate::parquet_filter::Kept;
 use crate::shared_file::SharedFile;
 use crate::table::{CHUNK_BYTES, CHUNK_ROWS_MAX, check_rows, guarded};
 
@@ -28,7 +30,9 @@ const EXPANSION_MAX: i64 = 10_000;
 pub(crate) struct ParquetFile {
     place: Place,
     footer: ArrowReaderMetadata,
-    pub(crate) rows: u32,
+    rows: u32,
+    /// The rows that pass a condition, where there is one: then there are no others.
+    kept: Option<Kept>,
 }
 
 /// Where its bytes are.
@@ -48,14 +52,44 @@ impl ParquetFile {
         }
         let file = SharedFile::new(file, facts.len());
         let (footer, rows) = footer(&file, facts.len()).map_err(wrong)?;
-        Ok(Self { place: Place::Here(file), footer, rows })
+        Ok(Self { place: Place::Here(file), footer, rows, kept: None })
     }
 
     /// Opens an object of a store: its footer is fetched.
     pub(crate) fn of_object(object: Object) -> Result<Self, Problems> {
         let wrong = |text: String| Problems::one(object.url.clone(), text);
         let (footer, rows) = footer(&object, object.bytes).map_err(wrong)?;
-        Ok(Self { place: Place::Store(object), footer, rows })
+        Ok(Self { place: Place::Store(object), footer, rows, kept: None })
+    }
+
+    /// The same file with none but the rows that pass a condition; `name` is its own in messages.
+    pub(crate) fn filtered(mut self, name: &str, filter: &Filter) -> Result<Self, Problems> {
+        let read = |file: &dyn Fn(&mut ParquetMetaDataReader) -> Result<(), ParquetError>| {
+            let known = self.footer.metadata().as_ref().clone();
+            let mut reader = ParquetMetaDataReader::new_with_metadata(known)
+                .with_page_index_policy(PageIndexPolicy::Optional);
+            file(&mut reader)?;
+            ArrowReaderMetadata::try_new(reader.finish()?.into(), ArrowReaderOptions::new())
+        };
+        let footer = guarded(|| match &self.place {
+            Place::Here(file) => read(&|reader| reader.read_page_indexes(file)),
+            Place::Store(object) => read(&|reader| reader.read_page_indexes(object)),
+        });
+        self.footer = footer.map_err(|text| {
+            Problems::one(name, format!("has a page index that is damaged: {text}; write it anew"))
+        })?;
+        self.kept = Some(self.find(name, filter)?);
+        Ok(self)
+    }
+
+    /// What its footer says.
+    pub(crate) fn footer(&self) -> &ParquetMetaData {
+        self.footer.metadata()
+    }
+
+    /// How many rows it has.
+    pub(crate) fn rows(&self) -> u32 {
+        self.kept.as_ref().map_or(self.rows, Kept::count)
     }
 
     /// Its columns.
@@ -65,13 +99,16 @@ impl ParquetFile {
 
     /// How many rows each row group has.
     pub(crate) fn group_rows(&self) -> Vec<u32> {
+        if let Some(kept) = &self.kept {
+            return kept.group_rows();
+        }
         let groups = self.footer.metadata().row_groups().iter();
         let count = |rows: i64| u32::try_from(rows).expect("row counts were checked");
         groups.map(|group| count(group.num_rows())).collect()
     }
 
     /// Reads `rows` of the columns at these places in the schema, of a group whose first row is
-    /// `first`. Of an object these columns of the group are fetched now.
+    /// `first`.
     pub(crate) fn reader(
         &self,
         columns: &[usize],
@@ -79,9 +116,28 @@ impl ParquetFile {
         first: u32,
         rows: &[u32],
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
+        let places = rows.iter().map(|row| row - first);
+        let places: Vec<u32> = match &self.kept {
+            Some(kept) => {
+                let kept = kept.of_group(group);
+                places.map(|place| kept[place as usize]).collect()
+            }
+            None => places.collect(),
+        };
+        self.read(columns, group, &places)
+    }
+
+    /// Reads these columns of the rows at `places` of a group. Of an object these columns of the group
+    /// are fetched now.
+    pub(crate) fn read(
+        &self,
+        columns: &[usize],
+        group: usize,
+        places: &[u32],
+    ) -> Result<ParquetRecordBatchReader, ParquetError> {
         let mask = ProjectionMask::roots(self.footer.parquet_schema(), columns.iter().copied());
         match &self.place {
-            Place::Here(file) => self.build(file.clone(), mask, group, first, rows),
+            Place::Here(file) => self.build(file.clone(), mask, group, places),
             Place::Store(object) => {
                 let chunks = self.footer.metadata().row_group(group).columns().iter().enumerate();
                 let chunks = chunks.filter(|(leaf, _)| mask.leaf_included(*leaf));
@@ -94,7 +150,7 @@ impl ParquetFile {
                 if ranges.iter().any(|range| range.start > range.end) {
                     return Err(ParquetError::EOF("a column lies beyond the end".into()));
                 }
-                self.build(object.fetch(&ranges)?, mask, group, first, rows)
+                self.build(object.fetch(&ranges)?, mask, group, places)
             }
         }
     }
@@ -104,8 +160,7 @@ impl ParquetFile {
         bytes: impl ChunkReader + 'static,
         mask: ProjectionMask,
         group: usize,
-        first: u32,
-        rows: &[u32],
+        places: &[u32],
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
         let chunk_rows = chunk_rows(self.footer.metadata(), &mask, self.rows);
         let count = self.footer.metadata().row_group(group).num_rows();
@@ -115,9 +170,8 @@ impl ParquetFile {
                 .with_row_groups(vec![group])
                 .with_batch_size(chunk_rows)
                 .with_projection(mask);
-        if rows.len() < count {
-            let places = rows.iter().map(|row| (row - first) as usize);
-            let ranges = places.map(|row| row..row + 1);
+        if places.len() < count {
+            let ranges = places.iter().map(|&row| row as usize..row as usize + 1);
             let selection = RowSelection::from_consecutive_ranges(ranges, count);
             builder = builder.with_row_selection(selection);
         }

@@ -16,6 +16,7 @@ use crate::parquet_file::ParquetFile;
 use crate::postgres::{self, PartReport, Request, Server};
 use crate::spec::Location;
 use crate::table::Table;
+use crate::table_filter::{FilteredSource, none_pass};
 use crate::workspace::Workspace;
 
 /// What a source tells of itself.
@@ -56,6 +57,7 @@ impl Location {
             Self::File(path) => Box::new(FileSource(path)),
             Self::Object(url) => Box::new(ObjectSource(url)),
             Self::Postgres { server, request } => Box::new(PostgresSource { server, request }),
+            Self::Filtered { of, filter } => Box::new(FilteredSource { of, filter }),
         }
     }
 
@@ -66,6 +68,7 @@ impl Location {
             Self::File(path) => path.display().to_string(),
             Self::Object(url) => url.clone(),
             Self::Postgres { request, .. } => request.rows.name(),
+            Self::Filtered { of, .. } => of.name(),
         }
     }
 
@@ -243,6 +246,9 @@ impl Source for PostgresSource<'_> {
         let request = Request { columns, ..self.request.clone() };
         let reading = postgres::read_within(self.server, &request, workspace)?;
         let name = request.rows.name();
+        if request.filter.is_some() && reading.parts.iter().all(|part| part.rows == 0) {
+            return Err(none_pass(&name).into());
+        }
         let table = Table::of(name, reading.schema, reading.batches, workspace)?;
         Ok((table, reading.parts))
     }

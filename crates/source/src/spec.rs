@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use arrowhop_types::{Problems, ROW};
 
+use crate::filter::Filter;
 use crate::postgres::{Request, Server};
 
 /// Elements of one example are at most this many: 2²⁴.
@@ -49,9 +50,35 @@ pub enum Location {
         /// The rows.
         request: Box<Request>,
     },
+    /// Of another location the rows that pass a condition, in its order and numbered anew: there are
+    /// no others.
+    Filtered {
+        /// Which other.
+        of: Box<Location>,
+        /// The condition.
+        filter: Filter,
+    },
 }
 
 impl Location {
+    /// Only the rows that pass, if there is a condition.
+    #[must_use]
+    pub fn filtered(self, filter: Option<Filter>) -> Self {
+        match filter {
+            Some(filter) => Self::Filtered { of: Box::new(self), filter },
+            None => self,
+        }
+    }
+
+    /// How it is read, if it is of PostgreSQL.
+    pub fn request_mut(&mut self) -> Option<&mut Request> {
+        match self {
+            Self::Postgres { request, .. } => Some(request),
+            Self::Filtered { of, .. } => of.request_mut(),
+            Self::File(_) | Self::Object(_) => None,
+        }
+    }
+
     /// A URL of an object, or else a path.
     #[must_use]
     pub fn of(text: &str) -> Self {

@@ -29,15 +29,15 @@ const NAMES_SHOWN: usize = 20;
 
 /// A table that can be read.
 pub(crate) struct Table {
-    name: String,
-    schema: SchemaRef,
+    pub(crate) name: String,
+    pub(crate) schema: SchemaRef,
     rows: u32,
-    body: Body,
+    pub(crate) body: Body,
     progress: Arc<Progress>,
 }
 
 /// Where its rows are.
-enum Body {
+pub(crate) enum Body {
     Parquet(ParquetFile),
     /// In memory, or in mapped files.
     Memory(Arc<[RecordBatch]>),
@@ -56,7 +56,7 @@ pub(crate) struct Chunk<'a, S> {
 impl Table {
     /// A table of a Parquet file.
     pub(crate) fn of_parquet(name: String, file: ParquetFile, workspace: &Workspace) -> Self {
-        let (schema, rows) = (file.schema().clone(), file.rows);
+        let (schema, rows) = (file.schema().clone(), file.rows());
         let progress = workspace.progress().clone();
         Self { name, schema, rows, body: Body::Parquet(file), progress }
     }
@@ -102,14 +102,8 @@ impl Table {
 
     /// A column by name.
     pub(crate) fn field(&self, column: &str) -> Result<&Field, Problems> {
-        self.schema().field_with_name(column).map_err(|_| {
-            let names: Vec<_> =
-                self.schema().fields().iter().map(|field| format!("`{}`", field.name())).collect();
-            let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
-            let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
-            let text = format!("there is no such column; there are {shown}{more}");
-            Problems::one(self.column_place(column), text)
-        })
+        let missing = |_| Problems::one(self.column_place(column), missing_text(self.schema()));
+        self.schema().field_with_name(column).map_err(missing)
     }
 
     /// One value of a column.
@@ -333,6 +327,14 @@ impl<'a, S> Feed<'a, S> {
         let reader = self.reader.as_mut().expect("it was just made");
         guarded(|| reader.next(left))
     }
+}
+
+/// What is said of a column that is not there.
+pub(crate) fn missing_text(schema: &Schema) -> String {
+    let names: Vec<_> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
+    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+    let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
+    format!("there is no such column; there are {shown}{more}")
 }
 
 /// Runs a decoder; its error, or its panic, as text.

@@ -7,6 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrowhop_types::Problems;
 
 use super::column::Column;
+use super::condition::Condition;
 use super::fixed;
 use super::kind::{Kind, Scalar};
 use super::room::Room;
@@ -37,21 +38,35 @@ pub(super) struct Form {
     pub(super) place: String,
     pub(super) wanted: Arc<[Wanted]>,
     pub(super) schema: SchemaRef,
+    /// Only rows that pass it are read. The form of a direct reading has its columns, too.
+    pub(super) condition: Option<Arc<Condition>>,
     /// Where batches go that are too many for memory.
     workspace: Workspace,
 }
 
 impl Form {
-    pub(super) fn new(place: String, wanted: Vec<Wanted>) -> Self {
+    pub(super) fn new(place: String, wanted: Vec<Wanted>, condition: Option<Condition>) -> Self {
         let fields: Vec<Field> =
             wanted.iter().map(|column| column.kind.field(&column.name)).collect();
         let (wanted, schema) = (wanted.into(), Arc::new(Schema::new(fields)));
-        Self { place, wanted, schema, workspace: Workspace::in_memory() }
+        let condition = condition.map(Arc::new);
+        Self { place, wanted, schema, condition, workspace: Workspace::in_memory() }
     }
 
     /// The same, filled in a workspace.
     pub(super) fn within(self, workspace: &Workspace) -> Self {
         Self { workspace: workspace.clone(), ..self }
+    }
+
+    /// Those of these rows that pass the condition.
+    pub(super) fn passing(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Problems> {
+        let Some(condition) = &self.condition else { return Ok(batches) };
+        let kept = batches.iter().map(|batch| condition.bound.keep(batch));
+        let kept: Result<Vec<_>, _> = kept.collect();
+        let mut kept =
+            kept.map_err(|error| Problems::one(self.place.clone(), error.to_string()))?;
+        kept.retain(|batch| batch.num_rows() > 0);
+        Ok(kept)
     }
 
     /// What is wrong with a column, in a row of its part if that is known.

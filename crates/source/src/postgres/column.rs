@@ -297,7 +297,7 @@ impl Values {
     fn new(scalar: Scalar, rows: usize, bytes: usize) -> Self {
         match scalar {
             Scalar::Bool => Self::Bool(BooleanBufferBuilder::new(rows)),
-            Scalar::Bytes | Scalar::Text | Scalar::Jsonb | Scalar::Cast => {
+            Scalar::Bytes | Scalar::Text | Scalar::Padded | Scalar::Jsonb | Scalar::Cast => {
                 Self::Bytes { ends: starts(rows), bytes: Room::new(bytes) }
             }
             _ => Self::Fixed(Fixed::new(scalar, None)),

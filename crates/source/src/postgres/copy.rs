@@ -17,10 +17,16 @@ const PARTS_EACH: u32 = 8;
 /// A part has at least this many pages: 8 MiB.
 const PART_PAGES_MIN: u32 = 1_024;
 
-/// The query of all there is.
-pub(super) fn select(form: &Form, from: &str) -> String {
+/// The query of all rows that pass the form's condition, and one more.
+pub(super) fn select(form: &Form, from: &str, also: Option<&str>) -> String {
     let columns: Vec<String> = form.wanted.iter().map(|wanted| wanted.expression()).collect();
-    format!("SELECT {} FROM {from}", columns.join(", "))
+    let own = form.condition.as_ref().map(|condition| condition.sql.as_str());
+    let conditions: Vec<&str> = [also, own].into_iter().flatten().collect();
+    let filter = match conditions.as_slice() {
+        [] => String::new(),
+        some => format!(" WHERE {}", some.join(" AND ")),
+    };
+    format!("SELECT {} FROM {from}{filter}", columns.join(", "))
 }
 
 /// The queries that read a table in the order in which its rows lie, by ranges of pages. The last
@@ -33,11 +39,11 @@ pub(super) fn by_pages(form: &Form, relation: &Relation, connections: usize) -> 
         let page = u64::from(relation.pages) * u64::from(part) / u64::from(parts);
         u32::try_from(page).expect("a part begins on one of the pages")
     };
-    let all = select(form, &format!("ONLY {}", relation.name));
+    let only = format!("ONLY {}", relation.name);
     (0..parts)
         .map(|part| match (part, part + 1 == parts) {
-            (0, true) => all.clone(),
-            (_, true) => format!("{all} WHERE ctid >= '({},0)'", start(part)),
+            (0, true) => select(form, &only, None),
+            (_, true) => select(form, &only, Some(&format!("ctid >= '({},0)'", start(part)))),
             _ => between(form, relation, (start(part), 0), (start(part + 1), 0)),
         })
         .collect()
@@ -50,24 +56,18 @@ pub(super) fn between(
     from: (u32, u16),
     to: (u32, u16),
 ) -> String {
-    format!(
-        "{} WHERE ctid >= '({},{})' AND ctid < '({},{})'",
-        select(form, &format!("ONLY {}", relation.name)),
-        from.0,
-        from.1,
-        to.0,
-        to.1
-    )
+    let between = format!("ctid >= '({},{})' AND ctid < '({},{})'", from.0, from.1, to.0, to.1);
+    select(form, &format!("ONLY {}", relation.name), Some(&between))
 }
 
 /// The queries of as many parts as there are connections, by a hash of a column (the concurrent
 /// targeted queries of Zhang et al., PVLDB 14(10), section 4.2).
 pub(super) fn by_hash(form: &Form, from: &str, column: &str, parts: usize) -> Vec<String> {
     let hash = format!("hashtextextended({}::text, 0)", quoted(column));
-    let all = select(form, from);
     (0..parts)
         .map(|part| {
-            format!("{all} WHERE ((coalesce({hash}, 0) % {parts}) + {parts}) % {parts} = {part}")
+            let is_of = format!("((coalesce({hash}, 0) % {parts}) + {parts}) % {parts} = {part}");
+            select(form, from, Some(&is_of))
         })
         .collect()
 }

@@ -19,12 +19,13 @@ pub(crate) fn describe(server: &Server, request: &Request) -> Result<Description
         let session = Session::open(server)?;
         let (form, relation) = match &request.rows {
             Rows::Query(query) => {
-                (relation::query_form(&session, query, request.columns.as_deref())?, None)
+                let (columns, filter) = (request.columns.as_deref(), request.filter.as_ref());
+                (relation::query_form(&session, query, columns, filter)?, None)
             }
             Rows::Table(name) => {
                 let relation = plan::relation(&session, name)?;
                 let columns = relation.wanted(request.columns.as_deref())?;
-                (relation.form(&session, &columns)?, Some(relation))
+                (relation.form(&session, &columns, request.filter.as_ref())?, Some(relation))
             }
         };
         let pages = |relation: &Relation| {

@@ -299,8 +299,7 @@ impl UnitReader<'_> {
             }
         }
         self.buffer = buffer;
-        let rows = self.batches.take()?;
-        done.pieces.push(Piece::Rows(rows));
+        self.finish_rows(&mut done)?;
         Ok(done)
     }
 
@@ -324,6 +323,15 @@ impl UnitReader<'_> {
         Ok(page.lsn)
     }
 
+    /// Rows between two holes, even if none of them passes: holes are joined where there are none.
+    fn finish_rows(&mut self, done: &mut Done) -> Result<(), Problems> {
+        let rows = self.batches.take()?;
+        if !rows.is_empty() {
+            done.pieces.push(Piece::Rows(self.scan.form.passing(rows)?));
+        }
+        Ok(())
+    }
+
     fn finish_page(
         &mut self,
         block: u32,
@@ -342,8 +350,7 @@ impl UnitReader<'_> {
             }
             Err(_) => {
                 done.lsns.push(None);
-                let rows = self.batches.take()?;
-                done.pieces.push(Piece::Rows(rows));
+                self.finish_rows(done)?;
                 done.pieces.push(Piece::Hole(unit.place(block), unit.behind(block)));
                 Ok(())
             }
@@ -369,7 +376,6 @@ impl Scanned {
             counts.merge(&done.counts);
             for piece in done.pieces {
                 match piece {
-                    Piece::Rows(rows) if rows.is_empty() => {}
                     Piece::Rows(rows) => {
                         if let Some((from, to)) = hole.take() {
                             let query = copy::between(form, relation, from, to);

@@ -39,6 +39,8 @@ pub(super) enum Scalar {
     Uuid,
     Bytes,
     Text,
+    /// Text filled up with blanks (`character(n)`), which SQL skips where it compares.
+    Padded,
     Jsonb,
     /// Any other type: the server casts it to text.
     Cast,
@@ -53,10 +55,11 @@ impl Scalar {
             20 => Self::Int8,
             21 => Self::Int2,
             23 => Self::Int4,
-            25 | 114 | 1042 | 1043 => Self::Text,
+            25 | 114 | 1043 => Self::Text,
             26 => Self::Oid,
             700 => Self::Float4,
             701 => Self::Float8,
+            1042 => Self::Padded,
             1082 => Self::Date,
             1083 => Self::Time,
             1114 => Self::Timestamp,
@@ -84,7 +87,7 @@ impl Scalar {
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Uuid => DataType::FixedSizeBinary(16),
             Self::Bytes => DataType::Binary,
-            Self::Text | Self::Jsonb | Self::Cast => DataType::Utf8,
+            Self::Text | Self::Padded | Self::Jsonb | Self::Cast => DataType::Utf8,
         }
     }
 
@@ -96,7 +99,9 @@ impl Scalar {
             Self::Int4 | Self::Oid | Self::Float4 | Self::Date => Some(4),
             Self::Int8 | Self::Float8 | Self::Time | Self::Timestamp | Self::TimestampTz => Some(8),
             Self::Uuid => Some(16),
-            Self::Numeric | Self::Bytes | Self::Text | Self::Jsonb | Self::Cast => None,
+            Self::Numeric | Self::Bytes | Self::Text | Self::Padded | Self::Jsonb | Self::Cast => {
+                None
+            }
         }
     }
 
@@ -124,7 +129,7 @@ impl Kind {
 
     /// Whether it is text in the server's encoding.
     pub(super) fn is_text(&self) -> bool {
-        matches!(self.scalar(), Scalar::Text | Scalar::Jsonb | Scalar::Cast)
+        matches!(self.scalar(), Scalar::Text | Scalar::Padded | Scalar::Jsonb | Scalar::Cast)
     }
 
     /// A column of this name.

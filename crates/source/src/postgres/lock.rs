@@ -124,7 +124,7 @@ impl Locker {
         let Err(error) = attempt else { return Ok(None) };
         // Locks that were taken before stay.
         self.session.run("ROLLBACK TO SAVEPOINT locking")?;
-        match code(&error) {
+        match error.code() {
             Some("42501") => Ok(Some(format!(
                 "role {user} may not lock it: GRANT UPDATE, DELETE or TRUNCATE (since PostgreSQL 17 \
                  MAINTAIN) ON {name} TO {user}"
@@ -197,12 +197,4 @@ fn position(session: &Session) -> Result<u64, SourceError> {
     let rows = session.rows("SELECT (pg_current_wal_insert_lsn() - '0/0')::text", &[])?;
     let position: String = rows[0].get(0);
     Ok(position.parse().expect("a difference of positions is a whole number"))
-}
-
-/// PostgreSQL's code of an error.
-fn code(error: &SourceError) -> Option<&str> {
-    match error {
-        SourceError::Postgres { source, .. } => source.code().map(|code| code.code()),
-        _ => None,
-    }
 }

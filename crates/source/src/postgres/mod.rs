@@ -13,11 +13,14 @@ mod batches;
 mod blocks;
 mod checksum;
 mod column;
+mod condition;
+mod connection_string;
 mod control_file;
 mod copy;
 mod describe;
 mod direct;
 mod distributed;
+mod encryption;
 mod fixed;
 mod gates;
 mod kind;
@@ -35,6 +38,10 @@ mod toast;
 mod tuple;
 mod value;
 
+#[cfg(test)]
+mod encryption_tests;
+#[cfg(test)]
+mod filter_tests;
 #[cfg(test)]
 #[path = "../../../../tests/harness/postgres.rs"]
 #[expect(unreachable_pub, reason = "it is also the whole-system tests'")]

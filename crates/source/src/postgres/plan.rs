@@ -73,10 +73,11 @@ pub(super) fn of_table(
     let facts = ServerFacts::read(session)?;
     // Partitions may have the columns in another order.
     let names = relation.wanted_names(request)?;
+    let all = with_filter(&names, request);
     let mut locker = None;
     let mut drafts = Vec::new();
-    for relation in parts(session, relation, &facts, &names)? {
-        drafts.push(draft(server, session, &facts, relation, &names, request, &mut locker)?);
+    for relation in parts(session, relation, &facts, &all, request)? {
+        drafts.push(draft(server, session, &facts, relation, &all, request, &mut locker)?);
     }
     let is_any_locked = drafts.iter().any(|draft| draft.locked.is_ok());
     let settled = match locker.filter(|_| is_any_locked) {
@@ -107,6 +108,13 @@ pub(super) fn of_table(
     Ok(problems.or(plans)?)
 }
 
+/// These columns, and then those that only the condition looks at.
+fn with_filter(names: &[String], request: &Request) -> Vec<String> {
+    let more = request.filter.iter().flat_map(|filter| filter.columns());
+    let more = more.filter(|column| !names.contains(column));
+    names.iter().chain(more).cloned().collect()
+}
+
 /// A table, and whether it is locked to be read directly, or every reason why not.
 struct Draft {
     relation: Relation,
@@ -125,6 +133,7 @@ fn draft(
     locker: &mut Option<Locker>,
 ) -> Result<Draft, SourceError> {
     let columns = relation.wanted(Some(names))?;
+    request.filter.as_ref().map(|filter| relation.condition(filter)).transpose()?;
     let rights = Rights::read(session, &relation, &columns)?;
     // Rows' places are read with the right to read all of the table.
     let has_ranges = facts.version >= RANGES_SINCE && rights.to_all;
@@ -150,12 +159,13 @@ fn parts(
     relation: Relation,
     facts: &ServerFacts,
     names: &[String],
+    request: &Request,
 ) -> Result<Vec<Relation>, SourceError> {
     if relation.kind != 'p' || relation.has_row_security {
         return Ok(vec![relation]);
     }
     let mut leaves = Vec::new();
-    for name in relation::leaves(session, &relation)? {
+    for name in relation::leaves(session, &relation, request.filter.as_ref())? {
         let leaf = Relation::find(session, &name, facts.block_bytes)?;
         let columns = leaf.wanted(Some(names))?;
         let rights = Rights::read(session, &leaf, &columns)?;
@@ -178,14 +188,16 @@ impl Plan {
     ) -> Result<Part, SourceError> {
         match self {
             Self::Query(query) => {
-                let form = relation::query_form(session, &query, request.columns.as_deref())?;
+                let (columns, filter) = (request.columns.as_deref(), request.filter.as_ref());
+                let form = relation::query_form(session, &query, columns, filter)?;
                 let form = form.within(workspace);
                 let from = relation::subquery(&query);
                 let queries = by_key(&form, &from, request)?;
                 copied("query", form, server, session, &queries, request, Vec::new())
             }
             Self::Copy { relation, names, has_ranges, why_not_direct } => {
-                let form = relation.form(session, &relation.wanted(Some(&names))?)?;
+                let columns = relation.wanted(Some(&names))?;
+                let form = relation.form(session, &columns, request.filter.as_ref())?;
                 let form = form.within(workspace);
                 let is_plain = has_ranges
                     && matches!(relation.kind, 'r' | 'm')
@@ -199,8 +211,9 @@ impl Plan {
                 copied(name, form, server, session, &queries, request, why_not_direct)
             }
             Self::Direct { locked, settled, names } => {
-                let columns = locked.relation.wanted(Some(&names))?;
-                let form = locked.relation.form(session, &columns)?.within(workspace);
+                let columns = locked.relation.wanted(Some(&with_filter(&names, request)))?;
+                let form = locked.relation.form(session, &columns, request.filter.as_ref())?;
+                let form = form.within(workspace);
                 direct(&locked, &settled, &columns, form, server, session, request)
             }
         }
@@ -209,7 +222,7 @@ impl Plan {
 
 /// The queries by a hash of the key, or one for all.
 fn by_key(form: &Form, from: &str, request: &Request) -> Result<Vec<String>, Problems> {
-    let Some(key) = &request.hash_key else { return Ok(vec![copy::select(form, from)]) };
+    let Some(key) = &request.hash_key else { return Ok(vec![copy::select(form, from, None)]) };
     Ok(copy::by_hash(form, from, key, request.threads))
 }
 
@@ -249,15 +262,32 @@ fn direct(
     };
     let scanned = scan.read(|| settled.has_moved())?;
     let mut pages = PageCounts::default();
-    match scanned.fill(session, relation, &form, &mut pages)? {
+    let part = match scanned.fill(session, relation, &form, &mut pages)? {
         Some(batches) => {
             let path = Path::Direct { from_files: locked.transport.is_files(), pages };
-            Ok(Part { name: relation.name.clone(), schema: form.schema, batches, path })
+            Part { name: relation.name.clone(), schema: form.schema, batches, path }
         }
         None => {
             let queries = copy::by_pages(&form, relation, request.threads);
             let why = vec![MOVED.to_owned()];
-            copied(&relation.name, form.clone(), server, session, &queries, request, why)
+            copied(&relation.name, form.clone(), server, session, &queries, request, why)?
+        }
+    };
+    Ok(part.first_columns(names.len()))
+}
+
+impl Part {
+    /// Its first columns.
+    fn first_columns(self, count: usize) -> Self {
+        if count == self.schema.fields().len() {
+            return self;
+        }
+        let first: Vec<usize> = (0..count).collect();
+        let of = |batch: &RecordBatch| batch.project(&first).expect("it has more columns");
+        Self {
+            batches: self.batches.iter().map(of).collect(),
+            schema: self.schema.project(&first).expect("it has more columns").into(),
+            ..self
         }
     }
 }

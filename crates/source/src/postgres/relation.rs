@@ -1,18 +1,20 @@
 //! What the server's catalog says about a table, a partition or a query: the facts that decide how
 //! it is read, and its columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrowhop_types::Problems;
 use tokio_postgres::Row;
 
 use super::batches::{Form, Wanted};
+use super::condition::{Candidate, Condition};
 use super::kind::{Kind, Scalar};
 use super::request::Request;
 use super::server::{Session, quoted};
 use super::tuple::{Attribute, TupleLayout};
 use super::value::Fields;
 use crate::error::SourceError;
+use crate::filter::Filter;
 use crate::spec::ELEMENTS_MAX;
 
 /// Columns named in a message about one that is missing.
@@ -54,6 +56,8 @@ pub(super) struct TableColumn {
     pub(super) alignment: char,
     /// What it is in tuples that were written before it was added.
     pub(super) has_missing: bool,
+    /// Whether only texts of the same bytes are equal.
+    pub(super) has_plain_texts: bool,
     /// How it is read; of a dropped one nothing.
     pub(super) kind: Option<Kind>,
 }
@@ -135,6 +139,20 @@ impl Relation {
         problems.or(found)
     }
 
+    /// A condition, bound to its columns.
+    pub(super) fn condition(&self, filter: &Filter) -> Result<Condition, Problems> {
+        let live = || self.columns.iter().filter(|column| !column.is_dropped);
+        let candidates: Vec<_> = live()
+            .map(|column| Candidate {
+                name: &column.name,
+                kind: column.kind.as_ref().expect("a live column has a kind"),
+                has_plain_texts: column.has_plain_texts,
+            })
+            .collect();
+        let missing = || missing_text(&live().map(|it| it.name.as_str()).collect::<Vec<_>>());
+        Condition::new(filter, &self.place(), &candidates, missing)
+    }
+
     /// The names of the columns that are asked for.
     pub(super) fn wanted_names(&self, request: &Request) -> Result<Vec<String>, Problems> {
         let columns = self.wanted(request.columns.as_deref())?;
@@ -146,14 +164,16 @@ impl Relation {
         &self,
         session: &Session,
         columns: &[&TableColumn],
+        filter: Option<&Filter>,
     ) -> Result<Form, SourceError> {
+        let condition = filter.map(|filter| self.condition(filter)).transpose()?;
         let mut wanted = Vec::new();
         for column in columns {
             let kind = column.kind.clone().expect("a live column has a kind");
-            let kind = probed(session, &self.name, &column.name, kind)?;
+            let kind = probed(session, &self.name, &column.name, kind, condition.as_ref())?;
             wanted.push(Wanted { name: column.name.clone(), kind });
         }
-        Ok(Form::new(self.place(), wanted))
+        Ok(Form::new(self.place(), wanted, condition))
     }
 
     /// How its tuples are laid out as far as these columns go.
@@ -203,6 +223,7 @@ pub(super) fn query_form(
     session: &Session,
     query: &str,
     names: Option<&[String]>,
+    filter: Option<&Filter>,
 ) -> Result<Form, SourceError> {
     let columns = session.columns(query)?;
     let types = types(session, columns.iter().map(|(_, oid)| *oid).collect())?;
@@ -223,13 +244,18 @@ pub(super) fn query_form(
         wanted.push((name.clone(), kind_of(*oid, &types)));
     }
     problems.or(())?;
+    let kinds: Vec<Kind> = columns.iter().map(|(_, oid)| kind_of(*oid, &types)).collect();
+    let candidate = |(name, kind)| Candidate { name, kind, has_plain_texts: false };
+    let candidates: Vec<_> = all.iter().copied().zip(&kinds).map(candidate).collect();
+    let bind = |filter| Condition::new(filter, "query", &candidates, || missing_text(&all));
+    let condition = filter.map(bind).transpose()?;
     let mut probed_columns = Vec::new();
     let from = subquery(query);
     for (name, kind) in wanted {
-        let kind = probed(session, &from, &name, kind)?;
+        let kind = probed(session, &from, &name, kind, condition.as_ref())?;
         probed_columns.push(Wanted { name, kind });
     }
-    Ok(Form::new("query".to_owned(), probed_columns))
+    Ok(Form::new("query".to_owned(), probed_columns, condition))
 }
 
 /// A query to select from. It may end with a comment, which ends with its line.
@@ -237,15 +263,59 @@ pub(super) fn subquery(query: &str) -> String {
     format!("({query}\n) AS source")
 }
 
-/// The leaves of a partitioned table, by name; itself, where it has none.
-pub(super) fn leaves(session: &Session, relation: &Relation) -> Result<Vec<String>, SourceError> {
+/// The leaves of a partitioned table, by name; itself, where it has none. Of a condition on its rows,
+/// those that the server's planner would read; at least the first, whose columns are needed.
+pub(super) fn leaves(
+    session: &Session,
+    relation: &Relation,
+    filter: Option<&Filter>,
+) -> Result<Vec<String>, SourceError> {
     let rows = session.rows(
-        "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name \
+        "SELECT n.nspname::text AS schema, c.relname::text AS relation, \
+                quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name \
          FROM pg_partition_tree($1::oid::regclass) p JOIN pg_class c ON c.oid = p.relid \
-         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf ORDER BY 1",
+         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf ORDER BY 3",
         &[&relation.oid],
     )?;
-    Ok(rows.iter().map(|row| row.get("name")).collect())
+    let planned = filter.map(|filter| planned(session, relation, filter)).transpose()?.flatten();
+    let is_read = |row: &&Row| {
+        let name = (row.get("schema"), row.get("relation"));
+        planned.as_ref().is_none_or(|planned| planned.contains(&name))
+    };
+    let mut leaves: Vec<String> = rows.iter().filter(is_read).map(|row| row.get("name")).collect();
+    if leaves.is_empty() {
+        leaves.extend(rows.first().map(|row| row.get("name")));
+    }
+    Ok(leaves)
+}
+
+/// Schema and name of the tables that a plan reads; nothing where the reader may not have it made.
+fn planned(
+    session: &Session,
+    relation: &Relation,
+    filter: &Filter,
+) -> Result<Option<BTreeSet<(String, String)>>, SourceError> {
+    let (name, condition) = (&relation.name, relation.condition(filter)?.sql);
+    let explain = format!("EXPLAIN (VERBOSE, FORMAT JSON) SELECT FROM {name} WHERE {condition}");
+    let text = match session.text(&explain) {
+        Err(error) if error.code() == Some("42501") => return Ok(None),
+        found => found?,
+    };
+    let Ok(plan) = serde_json::from_str(&text) else { return Ok(None) };
+    let mut found = BTreeSet::new();
+    let mut left: Vec<&serde_json::Value> = vec![&plan];
+    while let Some(value) = left.pop() {
+        match value {
+            serde_json::Value::Array(values) => left.extend(values),
+            serde_json::Value::Object(node) => {
+                let name = |key: &str| Some(node.get(key)?.as_str()?.to_owned());
+                found.extend(name("Schema").zip(name("Relation Name")));
+                left.extend(node.values());
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(found))
 }
 
 fn missing_text(all: &[&str]) -> String {
@@ -258,6 +328,8 @@ fn table_columns(session: &Session, oid: u32) -> Result<Vec<TableColumn>, Source
     let rows = session.rows(
         "SELECT attnum, attname::text, atttypid, attlen, attalign::text AS alignment, \
                 attisdropped, atthasmissing, \
+                coalesce((SELECT collisdeterministic FROM pg_collation c WHERE c.oid = attcollation), \
+                    true) AS has_plain_texts, \
                 CASE WHEN attisdropped THEN '' ELSE format_type(atttypid, atttypmod) END AS type \
          FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 ORDER BY attnum",
         &[&oid],
@@ -273,6 +345,7 @@ fn table_columns(session: &Session, oid: u32) -> Result<Vec<TableColumn>, Source
             length: row.get("attlen"),
             alignment: row.get::<_, String>("alignment").chars().next().unwrap_or('c'),
             has_missing: row.get("atthasmissing"),
+            has_plain_texts: row.get("has_plain_texts"),
             kind: (!is_dropped).then(|| kind_of(row.get("atttypid"), &types)),
         }
     };
@@ -337,14 +410,21 @@ fn base(mut oid: u32, types: &BTreeMap<u32, Type>) -> u32 {
 }
 
 /// A list whose first arrays have several axes has a fixed shape.
-fn probed(session: &Session, from: &str, column: &str, kind: Kind) -> Result<Kind, SourceError> {
+fn probed(
+    session: &Session,
+    from: &str,
+    column: &str,
+    kind: Kind,
+    condition: Option<&Condition>,
+) -> Result<Kind, SourceError> {
     let Kind::List(scalar) = kind else { return Ok(kind) };
     let name = quoted(column);
+    let also = condition.map_or_else(String::new, |condition| format!(" AND {}", condition.sql));
     let rows = session.rows(
         &format!(
             "SELECT ARRAY(SELECT array_length({name}, axis) FROM \
              generate_series(1, array_ndims({name})) axis ORDER BY axis) AS shape \
-             FROM {from} WHERE array_ndims({name}) >= 1 LIMIT 1"
+             FROM {from} WHERE array_ndims({name}) >= 1{also} LIMIT 1"
         ),
         &[],
     )?;

@@ -1,5 +1,6 @@
 //! What is to be read of a database, and how.
 
+use crate::filter::Filter;
 use crate::parallel;
 
 /// Which rows of a database.
@@ -41,6 +42,8 @@ pub struct Request {
     pub rows: Rows,
     /// Which columns, in this order; else all.
     pub columns: Option<Vec<String>>,
+    /// Only rows that pass this condition.
+    pub filter: Option<Filter>,
     /// Which way.
     pub access: Access,
     /// Reads a query, or a view, in parts by a hash of this column, one for each connection.
@@ -57,6 +60,14 @@ impl Request {
     #[must_use]
     pub fn of(rows: Rows) -> Self {
         let threads = parallel::workers();
-        Self { rows, columns: None, access: Access::Auto, hash_key: None, segments: true, threads }
+        Self {
+            rows,
+            columns: None,
+            filter: None,
+            access: Access::Auto,
+            hash_key: None,
+            segments: true,
+            threads,
+        }
     }
 }

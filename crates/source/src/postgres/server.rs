@@ -9,10 +9,13 @@ use std::time::Duration;
 use arrowhop_types::Problems;
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, Socket};
 
+use super::connection_string;
+use super::encryption::Encryption;
 use crate::error::SourceError;
 
 /// A server answers a connection within this time, unless the connection string says otherwise.
@@ -29,6 +32,7 @@ const SETTINGS: &str = "SET application_name = 'arrowhop'; SET synchronize_seqsc
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
     config: Arc<Config>,
+    encryption: Encryption,
     role: Option<String>,
 }
 
@@ -41,11 +45,15 @@ impl fmt::Debug for Server {
 impl Server {
     /// Reads a connection string, `host=… dbname=…` or `postgresql://…`. What it leaves out comes
     /// from libpq's variables (`PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`), which
-    /// `variable` looks up; a password also from `PGPASSFILE` or `~/.pgpass`.
+    /// `variable` looks up; a password also from `PGPASSFILE` or `~/.pgpass`. TLS is asked for as of
+    /// libpq: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, their variables (`PGSSLMODE` and so forth)
+    /// and the files of `~/.postgresql`.
     ///
     /// # Errors
     /// What is wrong with the connection string or a variable.
     pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Problems> {
+        let (values, text) = connection_string::take(text, &Encryption::keys());
+        let encryption = Encryption::read(&values, &variable)?;
         let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| {
             let reason =
                 std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
@@ -76,7 +84,8 @@ impl Server {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
-        let mut server = Self { config: Arc::new(config), role: None };
+        config.ssl_mode(encryption.ssl_mode());
+        let mut server = Self { config: Arc::new(config), encryption, role: None };
         if server.config.get_password().is_none() {
             let password = variable("PGPASSWORD").or_else(|| {
                 let file = variable("PGPASSFILE")
@@ -93,6 +102,7 @@ impl Server {
     /// Whether a connection string holds a password, which nobody wants to find in a record.
     #[must_use]
     pub fn has_password(text: &str) -> bool {
+        let (_, text) = connection_string::take(text, &Encryption::keys());
         text.parse::<Config>().is_ok_and(|config| config.get_password().is_some())
     }
 
@@ -108,6 +118,8 @@ impl Server {
         let old = &self.config;
         let mut config = Config::new();
         config.host(host).port(port).ssl_mode(old.get_ssl_mode());
+        config.ssl_negotiation(old.get_ssl_negotiation());
+        config.channel_binding(old.get_channel_binding());
         if let Some(user) = old.get_user() {
             config.user(user).dbname(old.get_dbname().unwrap_or(user));
         }
@@ -120,7 +132,28 @@ impl Server {
         if let Some(options) = options.or(old.get_options()) {
             config.options(options);
         }
-        Self { config: Arc::new(config), role: self.role.clone() }
+        let (encryption, role) = (self.encryption.clone(), self.role.clone());
+        Self { config: Arc::new(config), encryption, role }
+    }
+
+    /// Connects; the connection's own work is done on the runtime.
+    fn connect(&self, runtime: &Runtime) -> Result<Client, SourceError> {
+        let is_socket = |host: &Host| matches!(host, Host::Unix(_));
+        let connected = if self.config.get_hosts().iter().all(is_socket) {
+            let mut config = Config::clone(&self.config);
+            begin(runtime, config.ssl_mode(SslMode::Disable), NoTls)
+        } else if let Some(tls) = self.encryption.connector()? {
+            begin(runtime, &self.config, tls)
+        } else {
+            begin(runtime, &self.config, NoTls)
+        };
+        connected.map_err(|source| {
+            let mut doing = format!("connect to PostgreSQL at {}", self.name());
+            if let Some(advice) = self.encryption.advice(&source) {
+                doing += &format!(" ({advice})");
+            }
+            SourceError::Postgres { doing, source }
+        })
     }
 
     /// Host, port and database, for messages.
@@ -186,6 +219,19 @@ fn escaped(line: &str) -> Vec<String> {
     fields
 }
 
+fn begin<T>(runtime: &Runtime, config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = runtime.block_on(config.connect(tls))?;
+    runtime.spawn(async move {
+        // What goes wrong is told to whoever waits for an answer.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
 /// A connection, for one thread that waits.
 pub(super) struct Session {
     runtime: Runtime,
@@ -195,20 +241,12 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn open(server: &Server) -> Result<Self, SourceError> {
-        let place = server.name();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| SourceError::Thread { source })?;
-        let doing = format!("connect to PostgreSQL at {place}");
-        let (client, connection) = runtime
-            .block_on(server.config.connect(NoTls))
-            .map_err(|source| SourceError::Postgres { doing, source })?;
-        runtime.spawn(async move {
-            // What goes wrong is told to whoever waits for an answer.
-            let _ = connection.await;
-        });
-        let session = Self { runtime, client, place };
+        let client = server.connect(&runtime)?;
+        let session = Self { runtime, client, place: server.name() };
         session.run(SETTINGS)?;
         if let Some(role) = &server.role {
             session.run(&format!("SET ROLE {}", quoted(role)))?;
@@ -228,6 +266,16 @@ impl Session {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, SourceError> {
         self.wait(sql, self.client.query(sql, parameters))
+    }
+
+    /// The only value of a query's only row, as text.
+    pub(super) fn text(&self, sql: &str) -> Result<String, SourceError> {
+        let messages = self.wait(sql, self.client.simple_query(sql))?;
+        let mut values = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Ok(values.next().unwrap_or_default().to_owned())
     }
 
     /// The columns of a query, by name, with the OIDs of their types.

@@ -15,17 +15,17 @@ use super::*;
 use crate::workspace::Workspace;
 
 /// One server for all tests that need nothing special; it ends with this process.
-static SHARED: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::start(&[], &[]));
+pub(super) static SHARED: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::start(&[], &[]));
 
-fn server(cluster: &Postgres, database: &str) -> Server {
+pub(super) fn server(cluster: &Postgres, database: &str) -> Server {
     Server::parse(&cluster.connection(database), |_| None).unwrap()
 }
 
-fn request(table: &str, access: Access) -> Request {
+pub(super) fn request(table: &str, access: Access) -> Request {
     Request { access, threads: 2, ..Request::of(Rows::Table(table.into())) }
 }
 
-fn rows(reading: &Reading) -> RecordBatch {
+pub(super) fn rows(reading: &Reading) -> RecordBatch {
     concat_batches(&reading.schema, &reading.batches).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
     ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string()
 }
 
-fn fallen_back(part: &PartReport) -> u64 {
+pub(super) fn fallen_back(part: &PartReport) -> u64 {
     match &part.path {
         Path::Direct { pages, .. } => pages.fallen_back.values().sum(),
         Path::Copy { .. } => panic!("it was copied"),
@@ -567,7 +567,7 @@ fn hostile_pages_are_refused_and_nothing_panics() {
     for table in ["types", "torture"] {
         let relation = relation::Relation::find(&session, table, 8_192).unwrap();
         let columns = relation.wanted(None).unwrap();
-        let form = relation.form(&session, &columns).unwrap();
+        let form = relation.form(&session, &columns, None).unwrap();
         let layout = relation.layout(&session, &columns).unwrap();
         cluster.sql(&database, "CHECKPOINT");
         let file = |oid: u32| {
@@ -619,7 +619,7 @@ fn hostile_streams_are_refused_and_nothing_panics() {
     let mut refused = 0;
     for table in ["types", "fixed"] {
         let relation = relation::Relation::find(&session, table, 8_192).unwrap();
-        let form = relation.form(&session, &relation.wanted(None).unwrap()).unwrap();
+        let form = relation.form(&session, &relation.wanted(None).unwrap(), None).unwrap();
         let mut messages: Vec<Vec<u8>> = Vec::new();
         let query = copy::by_pages(&form, &relation, 1).remove(0);
         session

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use arrowhop_flight::ShardFolder;
-use arrowhop_source::Location;
+use arrowhop_source::{Filter, Location};
 use arrowhop_train::{Device, DeviceChoice};
 use arrowhop_types::{ModelId, Problems, RunId};
 use bytesize::ByteSize;
@@ -245,6 +245,9 @@ pub struct NewData {
     /// A file with the columns of the training data: Parquet, Arrow IPC, CSV, or a folder of images by class
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// Only rows that pass, such as "label < 5 AND city IN ('Paris', 'Rome')"; they are numbered anew
+    #[arg(long = "where", value_name = "CONDITION", value_parser = condition)]
+    pub filter: Option<Filter>,
     /// Only the first rows
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
@@ -253,7 +256,9 @@ pub struct NewData {
 impl NewData {
     /// Where they are.
     pub fn location(&self) -> Location {
-        self.data.to_str().map_or_else(|| Location::File(self.data.clone()), Location::of)
+        let data = self.data.to_str();
+        let location = data.map_or_else(|| Location::File(self.data.clone()), Location::of);
+        location.filtered(self.filter.clone())
     }
 }
 
@@ -474,6 +479,10 @@ pub(crate) fn machine_memory() -> anyhow::Result<u64> {
     system.refresh_memory();
     let limit = system.cgroup_limits().map(|limits| limits.total_memory);
     Ok(limit.map_or(system.total_memory(), |limit| limit.min(system.total_memory())))
+}
+
+fn condition(text: &str) -> Result<Filter, Problems> {
+    Filter::parse("condition", text)
 }
 
 fn run_id(text: &str) -> Result<RunId, std::num::ParseIntError> {

@@ -1,7 +1,7 @@
 //! The `[data]` section.
 
 use arrowhop_source::postgres::{Access, Request, Rows, Server};
-use arrowhop_source::{DataSpec, Generator, Location, Origin};
+use arrowhop_source::{DataSpec, Filter, Generator, Location, Origin};
 use arrowhop_types::Problems;
 use toml::Table;
 
@@ -73,17 +73,30 @@ fn tables(mut fields: Fields<'_>) -> Option<Origin> {
                     PostgreSQL";
         fields.wrong("train", text);
     }
+    let train_filter = filter(&mut fields, "where");
+    let validation_filter = filter(&mut fields, "validation_where");
+    if validation_filter.is_some() && validation.is_none() {
+        fields.wrong("validation_where", "is of no rows; give `validation`, too, or leave it out");
+    }
     let is_used = [&train, &validation].iter().any(|it| matches!(it, Some(Named::Rows(_))));
     let postgres = Postgres::read(&mut fields, is_used);
     let locate = |named: Named| match named {
         Named::File(text) => Some(Location::of(&text)),
         Named::Rows(rows) => postgres.location(rows),
     };
-    let (train, validation) = (train.and_then(locate), validation.and_then(locate));
+    let train = train.and_then(locate).map(|train| train.filtered(train_filter));
+    let validation = validation.and_then(locate);
+    let validation = validation.map(|validation| validation.filtered(validation_filter));
     let targets = columns::targets(&mut fields);
     let inputs = columns::inputs(&mut fields);
     fields.finish();
     Some(Origin::Tables { train: train?, validation, inputs: inputs?, targets: targets? })
+}
+
+/// The condition on rows under a key.
+fn filter(fields: &mut Fields<'_>, key: &'static str) -> Option<Filter> {
+    let text = fields.text(key)?;
+    Filter::parse(key, &text).map_err(|found| fields.all_wrong(&found)).ok()
 }
 
 /// What a key names.

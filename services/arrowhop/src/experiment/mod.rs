@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use arrowhop_search::Space;
-use arrowhop_source::{DataSpec, Location, Origin};
+use arrowhop_source::{DataSpec, Origin};
 use arrowhop_types::{CheckpointPolicy, Metric, Problems, RunId, TrainMetrics};
 use toml::{Table, Value};
 
@@ -164,7 +164,7 @@ impl Experiment {
         let mut table: Table = self.text.parse().expect("it was written as TOML");
         let Origin::Tables { train, validation, .. } = &mut self.data.origin else { return };
         for location in [Some(train), validation.as_mut()].into_iter().flatten() {
-            if let Location::Postgres { request, .. } = location {
+            if let Some(request) = location.request_mut() {
                 request.access = access;
                 if let Some(Value::Table(section)) = table.get_mut("data") {
                     section.insert("access".to_owned(), Value::String(name.to_owned()));

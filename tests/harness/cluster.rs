@@ -23,8 +23,18 @@ impl Cluster {
     /// When one does not start.
     #[must_use]
     pub fn start(program: &Program, segments: u32) -> Self {
+        Self::start_at(program, segments, |_| "127.0.0.1:0".to_owned())
+    }
+
+    /// The same, each process listening where `address` says: of the name `supervisor` or the
+    /// segment's number.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[must_use]
+    pub fn start_at(program: &Program, segments: u32, address: impl Fn(&str) -> String) -> Self {
         let mut processes = Vec::new();
-        let supervisor = ["supervisor", "--listen", "127.0.0.1:0"];
+        let supervisor = ["supervisor", "--listen", &address("supervisor")];
         let uri = spawn(program, &supervisor, &mut processes);
         let segments = (0..segments)
             .map(|segment| {
@@ -35,6 +45,8 @@ impl Cluster {
                     &uri,
                     "--segment",
                     &number,
+                    "--listen",
+                    &address(&number),
                     "--slots",
                     "1",
                     "--cache-memory",

@@ -21,6 +21,7 @@ mod info;
 mod listen;
 mod memory;
 mod peer;
+mod room;
 mod select;
 mod server;
 mod shard;

@@ -18,7 +18,8 @@ use tonic::Status;
 
 use crate::columns::{check_batch, check_schema};
 use crate::decode::{decode_batch, decode_schema};
-use crate::encode::{Encoder, bytes_of, head, schema_header, wire_bytes};
+use crate::encode::{Encoder, head, schema_header, wire_bytes};
+use crate::room::Room;
 use crate::{FlightError, Reservation};
 
 /// A sender that is silent for longer than this is taken for lost.
@@ -30,6 +31,7 @@ pub struct CachedShard {
     schema: SchemaRef,
     schema_frame: Bytes,
     batches: Vec<CachedBatch>,
+    room: Room,
     rows: u64,
     bytes: u64,
     reservation: Option<Reservation>,
@@ -69,7 +71,7 @@ impl CachedShard {
         for (index, batch) in batches.into_iter().enumerate() {
             check_batch(&shard.schema, index, &batch)?;
             let encoded = encoder.encode(&batch)?;
-            shard.push(&encoded.header, encoded.contiguous_body())?;
+            shard.push(&encoded.header, encoded.body.iter().map(Buffer::as_slice))?;
         }
         Ok(shard)
     }
@@ -113,8 +115,8 @@ impl CachedShard {
     fn empty(schema: SchemaRef) -> Result<Self, Problems> {
         check_schema(&schema)?;
         let schema_frame = head(&schema_header(&schema), 0);
-        let batches = Vec::new();
-        Ok(Self { schema, schema_frame, batches, rows: 0, bytes: 0, reservation: None })
+        let (batches, room) = (Vec::new(), Room::default());
+        Ok(Self { schema, schema_frame, batches, room, rows: 0, bytes: 0, reservation: None })
     }
 
     /// Takes the next message of a stream, if the limits allow it.
@@ -124,7 +126,7 @@ impl CachedShard {
             let text = format!("has more than the {} bytes that it may have", limits.bytes);
             return Err(Problems::one("shard", text));
         }
-        self.push(&message.data_header, Buffer::from(message.data_body.as_ref()))?;
+        self.push(&message.data_header, std::iter::once(&*message.data_body))?;
         match limits.rows {
             Some(rows) if self.rows > rows => {
                 Err(Problems::one("shard", format!("has more than the {rows} rows announced")))
@@ -133,18 +135,23 @@ impl CachedShard {
         }
     }
 
-    fn push(&mut self, header: &[u8], body: Buffer) -> Result<(), Problems> {
+    fn push<'a>(
+        &mut self,
+        header: &[u8],
+        body: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), Problems> {
+        let body = self.room.keep(body);
         let place = |problems: Problems| {
             let mut placed = Problems::new();
             placed.extend(&format!("batch {}: ", self.batches.len()), &problems);
             placed
         };
-        let batch = decode_batch(&self.schema, header, &body).map_err(place)?;
+        let batch = decode_batch(&self.schema, header, &body.clone().into()).map_err(place)?;
         self.check_rows(&batch).map_err(place)?;
         let head = head(header, body.len());
         self.rows += batch.num_rows() as u64;
         self.bytes += (head.len() + body.len()) as u64;
-        self.batches.push(CachedBatch { head, body: bytes_of(body), batch });
+        self.batches.push(CachedBatch { head, body, batch });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use arrowhop_flight::{CachedShard, Selection, ShardStore, StateBytes, Ticket};
 use arrowhop_types::Part;
 use peak_alloc::PeakAlloc;
 
-use crate::toy::{LIMIT, Node, batches, header, model, schema, shard, wait_until};
+use crate::toy::{Node, batches, header, model, schema, shard, wait_until};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;

@@ -41,6 +41,10 @@ bench-train *ARGS:
 bench-postgres *ARGS:
     cargo bench --package arrowhop-source --bench postgres -- {{ARGS}}
 
+# A shard over Flight beside pyarrow's C++ server; needs a Python with pyarrow (ARROWHOP_PYTHON).
+bench-flight *ARGS:
+    cargo bench --package arrowhop-flight --bench serve -- {{ARGS}}
+
 # Eight models on one GPU beside PyTorch's.
 bench-gpu *ARGS:
     cargo run --release --package arrowhop-tests --features wgpu,autotune --bin bench-train -- --device gpu \

@@ -10,7 +10,7 @@ use arrowhop_wire::control::SegmentsRequest;
 use arrowhop_wire::control::supervisor_client::SupervisorClient;
 use serde_json::Value;
 use tonic::Code;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -51,8 +51,8 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn connect(uri: &str) -> Channel {
-    let uri = uri.replace("grpc://", "http://");
-    let endpoint = Channel::from_shared(uri).expect("it is an address").timeout(LIMIT);
+    let uri = uri.replace("grpc://", "http://").replace("grpc+unix://", "unix:");
+    let endpoint = Endpoint::from_shared(uri).expect("it is an address").timeout(LIMIT);
     endpoint.connect().await.expect("connect")
 }
 
@@ -116,6 +116,15 @@ fn a_stock_client_that_knows_only_the_supervisor_reads_everything() {
         assert_eq!(shards, [(0, 67, first), (1, 67, second), (2, 66, first)], "{part}");
     }
 
+    // Of shards of 67, 67 and 66 rows, from row 3 to 66, and from row 33 on of the first and last.
+    let selections = serde_json::json!([
+        { "shards": 3, "rows": 3 },
+        { "shards": 3, "rows": 189 },
+        { "shards": 2, "rows": 67 },
+        { "shards": 1, "rows": 1 },
+    ]);
+    assert_eq!(seen["selections"], selections);
+
     // The supervisor keeps no shards; the segments keep all of them.
     assert_eq!(seen["actions"], serde_json::json!(["status", "drop-data-set"]));
     assert_eq!((&seen["status"]["shards"], &seen["status"]["limit_bytes"]), (&0.into(), &0.into()));
@@ -143,6 +152,8 @@ fn a_stock_client_that_knows_only_the_supervisor_reads_everything() {
     assert_refused(&seen, "no_shard", "ArrowKeyError", "no train rows of shard 999 of data set");
     assert_refused(&seen, "no_model", "ArrowKeyError", "no version 1 of model 1 of run 999 here");
     assert_refused(&seen, "no_data_set", "ArrowKeyError", "no data set absent/train here");
+    let column = "descriptor.columns: z: is not there; there are row, x, y";
+    assert_refused(&seen, "no_column", "ArrowInvalid", column);
     assert_refused(&seen, "put", "ArrowInvalid", "put: is for a segment, not for the supervisor");
     assert_refused(&seen, "action", "ArrowNotImplementedError", "no action shuffle; use status");
 
@@ -152,6 +163,29 @@ fn a_stock_client_that_knows_only_the_supervisor_reads_everything() {
     for part in ["train", "validation"] {
         assert_eq!(endpoints(&left, part), [(0, 67, first), (2, 66, first)], "{part}");
     }
+}
+
+#[test]
+fn a_cluster_on_unix_sockets_is_read_by_a_stock_client() {
+    let Some(python) = python(MODULES) else { return };
+    let program = Program::new(BINARY);
+    let folder = tempfile::tempdir().expect("make a temporary folder");
+    let socket = |name: &str| folder.path().join(name).display().to_string();
+    let cluster = Cluster::start_at(&program, 2, &["--cache-memory", "1GiB"], |name| {
+        format!("unix:{}", socket(name))
+    });
+    await_segments(&cluster, 2);
+    assert_eq!(cluster.uri, format!("grpc+unix://{}", socket("supervisor")));
+    let experiment = shapes(200, 2, 1, 9, "");
+    let fit = ["fit", &experiment.argument(), "--cluster", &cluster.uri, "--output", "json"];
+    let fitted = program.json(&fit);
+    let seen = read_shards(&python, &cluster.uri, &[]);
+    assert_whole(&seen, &fitted);
+    let [first, second] = [0, 1].map(|segment| cluster.segments[segment].clone());
+    assert_eq!(first, format!("grpc+unix://{}", socket("0")));
+    assert_eq!(endpoints(&seen, "train"), [(0, 100, &*first), (1, 100, &*second)]);
+    cluster.stop();
+    assert_eq!(folder.path().read_dir().expect("list the folder").count(), 0);
 }
 
 #[test]
@@ -199,6 +233,31 @@ learning_rate = 0.001
     assert_whole(&seen, &fitted);
     assert_eq!(seen["parts"]["train"]["rows"], 3_000);
     assert_eq!(seen["parts"]["train"]["shape"], serde_json::json!([28, 28, 1]));
+    cluster.stop();
+}
+
+#[test]
+fn clients_that_leave_give_back_what_they_held() {
+    let Some(python) = python(MODULES) else { return };
+    let program = Program::new(BINARY);
+    let cluster = Cluster::start(&program, 1);
+    let script = workspace().join("tests/python/leave_early.py");
+    let output = Command::new(python).arg(script).arg(&cluster.segments[0]).output();
+    let output = output.expect("start Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+    let used = |step: &str| seen[step]["used_bytes"].as_u64().expect("a number");
+    let shards = |step: &str| seen[step]["shards"].as_u64().expect("a number");
+    assert_eq!(
+        (shards("whole"), used("whole")),
+        (1, seen["whole"]["shard_bytes"].as_u64().expect("a number"))
+    );
+    // The reader has the shard's memory until it leaves.
+    assert_eq!((shards("dropped"), used("dropped")), (0, used("whole")));
+    assert_eq!((shards("left"), used("left")), (0, 0));
+    // As much as the upload announced: 24,000 rows.
+    assert_eq!((shards("reserved"), used("reserved")), (0, 24_000 * 3_172));
+    assert_eq!((shards("vanished"), used("vanished")), (0, 0));
     cluster.stop();
 }
 

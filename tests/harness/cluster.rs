@@ -32,11 +32,29 @@ impl Cluster {
     /// When one does not start.
     #[must_use]
     pub fn start_with(program: &Program, segments: u32, settings: &[&str]) -> Self {
+        Self::start_at(program, segments, settings, |_| "127.0.0.1:0".to_owned())
+    }
+
+    /// The same, each process listening where `address` says: of the name `supervisor` or the
+    /// segment's number.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[must_use]
+    pub fn start_at(
+        program: &Program,
+        segments: u32,
+        settings: &[&str],
+        address: impl Fn(&str) -> String,
+    ) -> Self {
         let mut processes = Vec::new();
-        let supervisor = ["supervisor", "--listen", "127.0.0.1:0"];
+        let supervisor = ["supervisor", "--listen", &address("supervisor")];
         let uri = spawn(program, &supervisor, &mut processes);
         let segments = (0..segments)
-            .map(|segment| spawn_segment(program, &uri, segment, settings, &mut processes))
+            .map(|segment| {
+                let settings = [settings, &["--listen", &address(&segment.to_string())]].concat();
+                spawn_segment(program, &uri, segment, &settings, &mut processes)
+            })
             .collect();
         Self { uri, segments, processes }
     }

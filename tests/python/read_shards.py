@@ -107,17 +107,23 @@ class Source:
         assert found == self.classes[self.labels[row]], f"row {row}: another class"
 
 
+def connect(location):
+    """A client. Over a Unix socket, gRPC must be told a name for the server."""
+    options = [("grpc.default_authority", "localhost")]
+    return flight.connect(location, generic_options=options if "unix" in location else [])
+
+
 class Reader:
     """A client that goes where endpoints send it."""
 
     def __init__(self, supervisor):
-        self.supervisor = flight.connect(supervisor)
+        self.supervisor = connect(supervisor)
         self.clients = {}
         self.digest = 0
 
     def at(self, location):
         if location not in self.clients:
-            self.clients[location] = flight.connect(location)
+            self.clients[location] = connect(location)
         return self.clients[location]
 
     def read_part(self, info, source):
@@ -164,6 +170,42 @@ class Reader:
                 source.check(row, *columns, classes)
 
 
+def read_selections(reader, info):
+    """Some columns and rows of a part, beside the same of the whole part, pyarrow's way."""
+    data_set, part = (name.decode() for name in info.descriptor.path)
+    whole = {}
+    for endpoint in info.endpoints:
+        client = reader.at(endpoint.locations[0].uri.decode())
+        whole[int(endpoint.app_metadata)] = client.do_get(endpoint.ticket).read_all()
+    longest = max(table.num_rows for table in whole.values())
+    seen = []
+    for columns, (start, end), shards in [
+        (["y"], (0, 1), None),
+        (["y", "x"], (3, longest - 1), None),
+        (["row", "x", "y"], (longest // 2, longest), [max(whole), min(whole)]),
+        (None, (5, 6), [min(whole)]),
+    ]:
+        query = {"data_set": data_set, "part": part, "columns": columns, "rows": [start, end]}
+        query["shards"] = shards
+        query = {key: value for key, value in query.items() if value is not None}
+        asked = flight.FlightDescriptor.for_command(json.dumps(query))
+        selected = reader.supervisor.get_flight_info(asked)
+        assert selected.schema.equals(reader.supervisor.get_schema(asked).schema)
+        rows = 0
+        for endpoint in selected.endpoints:
+            client = reader.at(endpoint.locations[0].uri.decode())
+            found = client.do_get(endpoint.ticket).read_all()
+            wanted = whole[int(endpoint.app_metadata)].slice(start, end - start)
+            wanted = wanted.select(columns) if columns else wanted
+            assert found.schema.equals(selected.schema, check_metadata=True)
+            assert found.schema.equals(wanted.schema, check_metadata=True)
+            assert found.equals(wanted), f"{query}: other rows"
+            rows += found.num_rows
+        assert rows == selected.total_records
+        seen.append({"shards": len(selected.endpoints), "rows": rows})
+    return seen
+
+
 def refusal(call):
     """The kind and the text of the error that a call ends with."""
     try:
@@ -188,6 +230,8 @@ def refusals(client, flights):
     first = flights[0]
     data_set = bytes.fromhex(first.descriptor.path[0].decode())
     absent = flight.FlightDescriptor.for_path("absent", "train")
+    query = {"data_set": data_set.hex(), "columns": ["z"], "rows": [0, 1]}
+    column = flight.FlightDescriptor.for_command(json.dumps(query))
 
     def read(ticket):
         return refusal(lambda: client.do_get(flight.Ticket(ticket)))
@@ -198,6 +242,7 @@ def refusals(client, flights):
         "no_shard": read(shard_ticket(data_set, 999, "train")),
         "no_model": read(model_ticket(999, 1, 1)),
         "no_data_set": refusal(lambda: client.get_flight_info(absent)),
+        "no_column": refusal(lambda: client.get_flight_info(column)),
         "put": refusal(lambda: put_one_row(client, data_set)),
         "action": refusal(lambda: list(client.do_action(flight.Action("shuffle", b"")))),
     }
@@ -245,6 +290,7 @@ def main():
     seen = {
         "data_sets": sorted({info.descriptor.path[0].decode() for info in flights}),
         "parts": parts,
+        "selections": read_selections(reader, flights[0]),
         "rows_digest": reader.digest.to_bytes(32, "little").hex(),
         "actions": [action.type for action in client.list_actions()],
         "status": status(client),

@@ -85,6 +85,11 @@ pub(crate) fn check_batch(
 /// The most bytes that the body of a batch can have.
 pub(crate) fn body_bytes_max(schema: &Schema, rows: usize) -> usize {
     const ALIGNMENT: usize = 64;
+    row_bytes(schema).saturating_mul(rows).saturating_add(ALIGNMENT * schema.fields().len())
+}
+
+/// The bytes of one row's values.
+pub(crate) fn row_bytes(schema: &Schema) -> usize {
     let value = |data_type: &DataType| data_type.primitive_width().unwrap_or(0);
     let row = schema.fields().iter().map(|field| match field.data_type() {
         DataType::FixedSizeList(item, width) => {
@@ -92,7 +97,7 @@ pub(crate) fn body_bytes_max(schema: &Schema, rows: usize) -> usize {
         }
         data_type => value(data_type),
     });
-    row.sum::<usize>().saturating_mul(rows).saturating_add(ALIGNMENT * schema.fields().len())
+    row.sum()
 }
 
 fn is_list_of(field: &Field, items: &[DataType]) -> bool {

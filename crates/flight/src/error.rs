@@ -1,6 +1,7 @@
 //! What can go wrong on the data plane, and what that means to the one who asked.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
@@ -93,6 +94,14 @@ pub enum FlightError {
         /// How long it might have taken.
         limit: Duration,
     },
+    /// The address cannot be listened on.
+    #[error("listen on {address}; give a free port of this host, port 0 for any, or unix:/path")]
+    Listen {
+        /// The address asked for.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// No connection came about.
     #[error("connect to {uri}")]
     Connect {
@@ -129,6 +138,14 @@ impl Classify for FlightError {
             | Self::MissingModel(_)
             | Self::MissingDataSet { .. } => ErrorClass::Missing,
             Self::AmbiguousName { .. } => ErrorClass::Conflict,
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::AlreadyExists => ErrorClass::Conflict,
+                io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied => ErrorClass::Invalid,
+                _ => ErrorClass::Unavailable,
+            },
             Self::Full { .. } | Self::StateTooLarge { .. } => ErrorClass::Overloaded,
             Self::TimedOut { .. } | Self::Connect { .. } | Self::WrongDigest { .. } => {
                 ErrorClass::Unavailable

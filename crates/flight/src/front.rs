@@ -74,6 +74,9 @@ async fn do_get(server: &FlightServer, body: Body) -> Result<http::Response<Body
     let ticket = read_ticket(body).await?;
     let frames: Frames = match ticket {
         Ticket::Shard(shard) => Box::new(server.shards.shard(shard).await?.frames()),
+        Ticket::Selection(selection) => {
+            Box::new(server.shards.shard(selection.shard).await?.selected(&selection)?)
+        }
         Ticket::Model(model) => Box::new(server.models.state(model).await?.frames(model)),
     };
     let mut response = http::Response::new(Body::new(Direct { frames: Some(frames) }));

@@ -1,14 +1,15 @@
 //! What is kept, as Flight describes it: one flight per part of a data set, one endpoint per shard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use arrow::datatypes::Schema;
-use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::{FlightEndpoint, FlightInfo};
 use arrowhop_types::{DataSetId, Part, Problems, ShardId};
 use arrowhop_wire::tickets::{DataSetName, PartPath, Ticket};
 
 use crate::decode::decode_schema;
 use crate::encode::IPC_PREFIX_BYTES;
+use crate::select::{SelectedPart, SelectedShard};
 use crate::{FlightError, LocatedShard, ShardListing};
 
 /// One part of a data set, as a peer lists it.
@@ -26,6 +27,21 @@ pub struct PartListing {
     pub bytes: u64,
     /// The shards that the peer has.
     pub shards: Vec<ShardId>,
+}
+
+/// What a query selects, as a peer describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectionListing {
+    /// The data set's name.
+    pub name: String,
+    /// The columns that are selected.
+    pub schema: SchemaRef,
+    /// Rows that are selected, over the shards.
+    pub rows: u64,
+    /// Bytes of their values, about.
+    pub bytes: u64,
+    /// What to ask for and where, shard by shard; nowhere named is where the listing came from.
+    pub endpoints: Vec<(Ticket, Vec<String>)>,
 }
 
 /// The shards of one part of one data set, by number.
@@ -50,41 +66,18 @@ pub(crate) fn is_named(listing: &ShardListing, name: &DataSetName) -> bool {
     }
 }
 
-/// The shards that a descriptor names.
-pub(crate) fn find(
-    descriptor: &FlightDescriptor,
-    mut shards: Vec<LocatedShard>,
-) -> Result<PartShards, FlightError> {
-    if !descriptor.cmd.is_empty() {
-        let text = "is for DoPut alone; use a path such as [\"cifar10\", \"train\"]";
-        return Err(Problems::one("descriptor.cmd", text).into());
-    }
-    let path = PartPath::try_from(&*descriptor.path)?;
-    shards.retain(|located| is_named(&located.listing, &path.data_set));
-    let name = descriptor.path.join("/");
-    let ids: BTreeSet<_> = shards.iter().map(|located| located.listing.shard.data_set).collect();
-    match ids.len() {
-        0 | 1 => {}
-        count => return Err(FlightError::AmbiguousName { name, count }),
-    }
-    shards.retain(|located| located.listing.shard.part == path.part);
-    by_part(shards).into_values().next().ok_or(FlightError::MissingDataSet { name })
-}
-
-/// The flight of a part, as the server at `here` describes it.
-pub(crate) fn flight_info(shards: &PartShards, here: &str) -> Result<FlightInfo, FlightError> {
-    let first = &shards.first().expect("a part is listed because it has a shard").listing;
-    let path = PartPath { data_set: DataSetName::Id(first.shard.data_set), part: first.shard.part };
+/// A flight, as the server at `here` describes it.
+pub(crate) fn flight_info(part: &SelectedPart, here: &str) -> Result<FlightInfo, FlightError> {
     let mut info = FlightInfo::new()
-        .try_with_schema(&first.schema)?
-        .with_descriptor(FlightDescriptor::new_path(path.to_path()))
-        .with_app_metadata(first.name.clone())
-        .with_total_records(total(shards, |listing| listing.rows))
-        .with_total_bytes(total(shards, |listing| listing.bytes));
-    for LocatedShard { listing, locations } in shards {
+        .try_with_schema(&part.schema)?
+        .with_descriptor(part.descriptor())
+        .with_app_metadata(part.name.clone())
+        .with_total_records(total(part, |shard| shard.rows))
+        .with_total_bytes(total(part, |shard| shard.bytes));
+    for SelectedShard { shard, ticket, locations, .. } in &part.shards {
         let endpoint = FlightEndpoint::new()
-            .with_ticket(arrow_flight::Ticket::new(Ticket::Shard(listing.shard).encode()))
-            .with_app_metadata(listing.shard.shard.to_string());
+            .with_ticket(arrow_flight::Ticket::new(ticket.encode()))
+            .with_app_metadata(shard.to_string());
         let endpoint = match locations.as_slice() {
             [] => endpoint.with_location(here),
             elsewhere => {
@@ -119,8 +112,28 @@ impl TryFrom<FlightInfo> for PartListing {
     }
 }
 
+impl TryFrom<FlightInfo> for SelectionListing {
+    type Error = FlightError;
+
+    fn try_from(info: FlightInfo) -> Result<Self, FlightError> {
+        let endpoint = |endpoint: FlightEndpoint| {
+            let ticket = endpoint.ticket.unwrap_or_default();
+            let ticket = Ticket::try_from(&*ticket.ticket)?;
+            let locations = endpoint.location.into_iter().map(|place| place.uri).collect();
+            Ok((ticket, locations))
+        };
+        let endpoints = info.endpoint.into_iter().map(endpoint).collect::<Result<_, Problems>>()?;
+        Ok(Self {
+            name: String::from_utf8_lossy(&info.app_metadata).into_owned(),
+            schema: decode_schema(info.schema.get(IPC_PREFIX_BYTES..).unwrap_or_default())?.into(),
+            rows: u64::try_from(info.total_records).unwrap_or(0),
+            bytes: u64::try_from(info.total_bytes).unwrap_or(0),
+            endpoints,
+        })
+    }
+}
+
 /// A sum as Flight counts: signed.
-fn total(shards: &PartShards, count: impl Fn(&ShardListing) -> u64) -> i64 {
-    i64::try_from(shards.iter().map(|located| count(&located.listing)).sum::<u64>())
-        .unwrap_or(i64::MAX)
+fn total(part: &SelectedPart, count: impl Fn(&SelectedShard) -> u64) -> i64 {
+    i64::try_from(part.shards.iter().map(count).sum::<u64>()).unwrap_or(i64::MAX)
 }

@@ -18,8 +18,11 @@ mod encode;
 mod error;
 mod front;
 mod info;
+mod listen;
 mod memory;
 mod peer;
+mod room;
+mod select;
 mod server;
 mod shard;
 mod shard_folder;
@@ -28,13 +31,15 @@ mod store;
 mod transport;
 
 pub use arrowhop_wire::tickets::{
-    ModelTicket, PutReceipt, ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard,
+    DataSetName, ModelTicket, PartPath, PartQuery, PutReceipt, Selection, ShardHeader, ShardTicket,
+    StoreStatus, StoredModel, StoredShard, Ticket,
 };
 pub use budget::{ByteBudget, Reservation};
 pub use directory::{LocatedShard, merge};
 pub use error::FlightError;
 pub use front::FlightFront;
-pub use info::PartListing;
+pub use info::{PartListing, SelectionListing};
+pub use listen::{Listener, SocketFile, listen};
 pub use memory::{MemoryModels, MemoryShards};
 pub use peer::FlightPeer;
 pub use server::FlightServer;

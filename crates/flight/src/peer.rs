@@ -5,25 +5,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor};
 use arrowhop_types::{DataSetId, Problems};
 use arrowhop_wire::tickets::{
-    DataSetName, DropDataSet, ModelTicket, PartPath, PutReceipt, ShardHeader, ShardTicket,
-    StoreStatus, StoredShard, Ticket,
+    DataSetName, DropDataSet, ModelTicket, PartPath, PartQuery, PutReceipt, ShardHeader,
+    ShardTicket, StoreStatus, StoredShard, Ticket,
 };
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::columns::{body_bytes_max, check_batch};
+use crate::decode::{decode_batch, decode_schema};
 use crate::encode::{Encoder, schema_header};
 use crate::server::{DROP_DATA_SET, STATUS};
 use crate::state::{StateBytes, StateReceiver};
 use crate::{
-    CachedShard, FlightError, MESSAGE_BYTES_MAX, PartListing, ReceiveLimits, ShardListing,
+    CachedShard, FlightError, MESSAGE_BYTES_MAX, PartListing, ReceiveLimits, SelectionListing,
+    ShardListing,
 };
 
 /// A batch's message has at most this many bytes besides its body.
@@ -94,6 +97,53 @@ impl FlightPeer {
         timed(action, limit, async {
             let stream = self.open(action, Ticket::Shard(shard)).await?;
             CachedShard::receive(stream, limits).await
+        })
+        .await
+    }
+
+    /// What a query selects of a data set, and where to read it.
+    ///
+    /// # Errors
+    /// What the peer answers, or [`FlightError::Invalid`] when that cannot be understood.
+    pub async fn select(
+        &self,
+        query: &PartQuery,
+        limit: Duration,
+    ) -> Result<SelectionListing, FlightError> {
+        let descriptor = FlightDescriptor::new_cmd(query.to_json());
+        let mut client = self.client.clone();
+        let info = within("describe a selection", limit, client.get_flight_info(descriptor));
+        info.await?.into_inner().try_into()
+    }
+
+    /// Reads what a ticket of [`FlightPeer::select`] stands for, of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// What the peer answers, or [`FlightError::Invalid`] when that is not part of a shard.
+    pub async fn batches(
+        &self,
+        ticket: Ticket,
+        bytes_max: u64,
+        limit: Duration,
+    ) -> Result<Vec<RecordBatch>, FlightError> {
+        let action = "read a selection";
+        let peer = |status| FlightError::Peer { action, status };
+        timed(action, limit, async {
+            let mut stream = self.open(action, ticket).await?;
+            let first = stream.message().await.map_err(peer)?;
+            let first = first.ok_or_else(|| Problems::one("selection", "is an empty stream"))?;
+            let schema = Arc::new(decode_schema(&first.data_header)?);
+            let (mut batches, mut bytes) = (Vec::new(), 0_u64);
+            while let Some(message) = stream.message().await.map_err(peer)? {
+                bytes += message.data_body.len() as u64;
+                if bytes > bytes_max {
+                    let text = format!("has more than the {bytes_max} bytes that it may have");
+                    return Err(Problems::one("selection", text).into());
+                }
+                let body = Buffer::from(message.data_body.as_ref());
+                batches.push(decode_batch(&schema, &message.data_header, &body)?);
+            }
+            Ok(batches)
         })
         .await
     }

@@ -19,12 +19,12 @@ use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::front::FlightFront;
-use crate::info::{by_part, find, flight_info, is_named};
+use crate::info::{by_part, flight_info, is_named};
+use crate::select::{SelectedPart, find, query_of};
 use crate::shard_folder::blocking;
 use crate::state::{OFFERED, STATE_PATH, StateReceiver};
 use crate::{
-    CachedShard, FlightError, LocatedShard, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits,
-    ShardFolder, ShardStore,
+    CachedShard, FlightError, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits, ShardFolder, ShardStore,
 };
 
 /// Action that answers a [`StoreStatus`].
@@ -61,8 +61,10 @@ impl FlightServer {
         FlightFront::new(tonic, server)
     }
 
-    async fn find(&self, descriptor: &FlightDescriptor) -> Result<Vec<LocatedShard>, FlightError> {
-        find(descriptor, self.shards.locate().await?)
+    async fn find(&self, descriptor: &FlightDescriptor) -> Result<SelectedPart, FlightError> {
+        let query = query_of(descriptor)?;
+        let part = find(&query.path, self.shards.locate().await?)?;
+        Ok(SelectedPart::select(part, query)?)
     }
 
     /// Receives a shard or a state: the first message's descriptor tells which.
@@ -176,7 +178,7 @@ impl FlightService for FlightServer {
         }
         let flights = by_part(shards).into_values();
         let flights: Result<Vec<_>, _> =
-            flights.map(|part| flight_info(&part, &self.location)).collect();
+            flights.map(|part| flight_info(&SelectedPart::whole(part), &self.location)).collect();
         Ok(Response::new(stream::iter(flights?.into_iter().map(Ok)).boxed()))
     }
 
@@ -193,9 +195,8 @@ impl FlightService for FlightServer {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
         let part = self.find(request.get_ref()).await?;
-        let first = part.first().expect("a part is found because it has a shard");
         let options = IpcWriteOptions::default();
-        let schema = SchemaAsIpc::new(&first.listing.schema, &options).try_into();
+        let schema = SchemaAsIpc::new(&part.schema, &options).try_into();
         Ok(Response::new(schema.map_err(FlightError::from)?))
     }
 
@@ -255,11 +256,14 @@ impl FlightService for FlightServer {
         Err(Status::unimplemented("no handshake is needed; call any other method"))
     }
 
+    /// What is listed is ready.
     async fn poll_flight_info(
         &self,
-        _: Request<FlightDescriptor>,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        Err(Status::unimplemented("nothing takes long here; use GetFlightInfo"))
+        let part = self.find(request.get_ref()).await?;
+        let info = Some(flight_info(&part, &self.location)?);
+        Ok(Response::new(PollInfo { info, progress: Some(1.0), ..PollInfo::default() }))
     }
 
     async fn do_exchange(

@@ -1,6 +1,8 @@
 //! A shard as it is cached: its rows as Arrow arrays, and the very same memory as messages that go
 //! over the wire without being encoded again.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +11,15 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightData;
 use arrowhop_types::Problems;
+use arrowhop_wire::tickets::Selection;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tonic::Status;
 
 use crate::columns::{check_batch, check_schema};
 use crate::decode::{decode_batch, decode_schema};
-use crate::encode::{Encoder, bytes_of, head, schema_header, wire_bytes};
+use crate::encode::{Encoder, head, schema_header, wire_bytes};
+use crate::room::Room;
 use crate::shard_folder::{NewShardFile, blocking};
 use crate::{FlightError, Reservation};
 
@@ -30,6 +34,7 @@ pub struct CachedShard {
     batches: Vec<CachedBatch>,
     /// Rows of the first and of the last batch so far.
     batch_rows: Option<(usize, usize)>,
+    room: Room,
     rows: u64,
     bytes: u64,
     reservation: Option<Reservation>,
@@ -113,7 +118,7 @@ impl CachedShard {
         for (index, batch) in batches.into_iter().enumerate() {
             check_batch(&shard.schema, index, &batch)?;
             let encoded = encoder.encode(&batch)?;
-            shard.push(&encoded.header, encoded.contiguous_body())?;
+            shard.push(&encoded.header, encoded.body.iter().map(Buffer::as_slice))?;
         }
         Ok(shard)
     }
@@ -155,8 +160,9 @@ impl CachedShard {
     pub(crate) fn empty(schema: SchemaRef) -> Result<Self, Problems> {
         check_schema(&schema)?;
         let schema_frame = head(&schema_header(&schema), 0);
-        let (batches, batch_rows) = (Vec::new(), None);
-        Ok(Self { schema, schema_frame, batches, batch_rows, rows: 0, bytes: 0, reservation: None })
+        let (batches, batch_rows, room) = (Vec::new(), None, Room::default());
+        let (rows, bytes, reservation) = (0, 0, None);
+        Ok(Self { schema, schema_frame, batches, batch_rows, room, rows, bytes, reservation })
     }
 
     /// Takes the next message of a stream, if the limits allow it.
@@ -166,7 +172,7 @@ impl CachedShard {
             let text = format!("has more than the {} bytes that it may have", limits.bytes);
             return Err(Problems::one("shard", text));
         }
-        self.push(&message.data_header, Buffer::from(message.data_body.as_ref()))?;
+        self.push(&message.data_header, std::iter::once(&*message.data_body))?;
         match limits.rows {
             Some(rows) if self.rows > rows => {
                 Err(Problems::one("shard", format!("has more than the {rows} rows announced")))
@@ -175,22 +181,32 @@ impl CachedShard {
         }
     }
 
-    /// Takes the next batch.
-    pub(crate) fn push(&mut self, header: &[u8], body: Buffer) -> Result<(), Problems> {
+    /// Takes the next batch, whose body is copied.
+    fn push<'a>(
+        &mut self,
+        header: &[u8],
+        body: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), Problems> {
+        let body = self.room.keep(body);
+        self.push_body(header, body)
+    }
+
+    /// Takes the next batch, whose body stays where it is.
+    pub(crate) fn push_body(&mut self, header: &[u8], body: Bytes) -> Result<(), Problems> {
         let before = self.rows;
         let place = |problems: Problems| {
             let mut placed = Problems::new();
             placed.extend(&format!("batch after {before} rows: "), &problems);
             placed
         };
-        let batch = decode_batch(&self.schema, header, &body).map_err(place)?;
+        let batch = decode_batch(&self.schema, header, &body.clone().into()).map_err(place)?;
         self.check_rows(&batch).map_err(place)?;
         let head = head(header, body.len());
         let rows = batch.num_rows();
         self.batch_rows = Some((self.batch_rows.map_or(rows, |(first, _)| first), rows));
         self.rows += rows as u64;
         self.bytes += (head.len() + body.len()) as u64;
-        self.batches.push(CachedBatch { head, body: bytes_of(body), batch });
+        self.batches.push(CachedBatch { head, body, batch });
         Ok(())
     }
 
@@ -250,5 +266,104 @@ impl CachedShard {
             [head.clone(), body.clone()]
         });
         std::iter::once(schema).chain(batches)
+    }
+
+    /// Some columns and rows as a stream of their own. Each batch is encoded when its turn comes; its
+    /// values are this shard's memory.
+    pub(crate) fn selected(
+        self: Arc<Self>,
+        selection: &Selection,
+    ) -> Result<impl Iterator<Item = Bytes> + Send + 'static, FlightError> {
+        let (columns, rows) = self.check(selection)?;
+        let schema = self.schema.project(&columns).map_err(FlightError::from)?;
+        let mut encoder = Encoder::new(&schema)?;
+        let batch_rows = self.batches.first().map_or(1, |first| first.batch.num_rows());
+        let places = rows.start / batch_rows..=(rows.end - 1) / batch_rows;
+        let batches = places.flat_map(move |index| {
+            let first = index * batch_rows;
+            let start = rows.start.max(first) - first;
+            let end = rows.end.min(first + batch_rows) - first;
+            let columns = self.batches[index].batch.project(&columns);
+            let batch = columns.expect("the columns were checked").slice(start, end - start);
+            encoder.encode(&batch).expect("a part of a cached batch can be encoded").into_frames()
+        });
+        Ok(std::iter::once(head(&schema_header(&schema), 0)).chain(batches))
+    }
+
+    /// A selection's columns and rows, if they are here.
+    fn check(&self, selection: &Selection) -> Result<(Vec<usize>, Range<usize>), Problems> {
+        let mut problems = Problems::new();
+        let count = self.schema.fields().len();
+        let columns: Vec<_> = selection.columns.iter().map(|&column| column as usize).collect();
+        if columns.iter().any(|&column| column >= count) {
+            let text = format!("are {columns:?}, but there are only {count}, from 0");
+            problems.push("selection.columns", text);
+        } else if columns.iter().collect::<BTreeSet<_>>().len() < columns.len() {
+            problems.push("selection.columns", format!("are {columns:?}; ask for each once"));
+        }
+        let Range { start, end } = selection.rows;
+        if end > self.rows {
+            let text = format!("are {start} to {end}, but the shard has only {}", self.rows);
+            problems.push("selection.rows", text);
+        }
+        problems.or(())?;
+        let row = |row: u64| usize::try_from(row).expect("a shard's rows are in memory");
+        let columns = if columns.is_empty() { (0..count).collect() } else { columns };
+        Ok((columns, row(start)..row(end)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, FixedSizeListArray, Int32Array, UInt8Array, UInt64Array};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use arrowhop_types::{DataSetId, Digest, Part, ShardId};
+    use arrowhop_wire::tickets::ShardTicket;
+
+    use super::*;
+
+    const WIDTH: usize = 12;
+
+    /// `rows` rows of `row`, `x` and `y`.
+    fn batch(rows: usize) -> RecordBatch {
+        let item = Arc::new(Field::new("item", DataType::UInt8, false));
+        let width = i32::try_from(WIDTH).unwrap();
+        let tensor = ("ARROW:extension:name".into(), "arrow.fixed_shape_tensor".into());
+        let x = Field::new("x", DataType::FixedSizeList(Arc::clone(&item), width), false);
+        let schema = Schema::new(vec![
+            Field::new("row", DataType::UInt64, false),
+            x.with_metadata([tensor].into()),
+            Field::new("y", DataType::Int32, false),
+        ]);
+        let pixels = Arc::new(UInt8Array::from(vec![7; rows * WIDTH]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt64Array::from(vec![1; rows])),
+            Arc::new(FixedSizeListArray::new(item, width, pixels, None)),
+            Arc::new(Int32Array::from(vec![2; rows])),
+        ];
+        RecordBatch::try_new(Arc::new(schema), columns).unwrap()
+    }
+
+    #[test]
+    fn a_selection_s_values_are_the_shard_s_memory() {
+        let batches = [batch(4_000), batch(4_000)];
+        let shard = Arc::new(CachedShard::encode(batches[0].schema(), batches).unwrap());
+        let ticket = ShardTicket {
+            data_set: DataSetId(Digest([1; 32])),
+            shard: ShardId(0),
+            part: Part::Train,
+        };
+        let selection = Selection { shard: ticket, columns: vec![1, 2], rows: 1_000..7_000 };
+        let frames: Vec<_> = Arc::clone(&shard).selected(&selection).unwrap().collect();
+        // Of each batch 3,000 rows of 12 bytes, and of 4.
+        let large: Vec<_> = frames.iter().filter(|frame| frame.len() >= 12_000).collect();
+        let sizes: Vec<_> = large.iter().map(|frame| frame.len()).collect();
+        assert_eq!(sizes, [36_000, 12_000, 36_000, 12_000]);
+        for (index, frame) in large.iter().enumerate() {
+            let body = shard.batches[index / 2].body.as_ptr_range();
+            assert!(body.contains(&frame.as_ptr()), "frame {index} was copied");
+        }
+        let rest: usize = frames.iter().map(Bytes::len).sum::<usize>() - 96_000;
+        assert!(rest < 4_000, "{rest} bytes besides the values");
     }
 }

@@ -23,7 +23,7 @@ use arrowhop_wire::tickets::ShardTicket;
 use bytes::Bytes;
 
 use crate::decode::decode_footer;
-use crate::encode::IPC_PREFIX_BYTES;
+use crate::encode::{IPC_PREFIX_BYTES, bytes_of};
 use crate::{ByteBudget, CachedShard, FlightError, ShardListing};
 
 /// The file with a data set's name.
@@ -292,7 +292,7 @@ fn decoded(path: &Path, bytes: Buffer) -> Result<CachedShard, FlightError> {
     let mut shard = CachedShard::empty(Arc::new(schema))?;
     for block in blocks {
         let (header, body) = message(&bytes, &block).ok_or_else(cut)?;
-        shard.push(&header, body)?;
+        shard.push_body(&header, bytes_of(body))?;
     }
     Ok(shard)
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 use arrowhop_types::Problems;
 use futures::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::FlightError;
+use crate::listen::{Listener, UNIX_SCHEME};
 
 /// Largest message, either way.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -48,18 +49,25 @@ pub fn server_builder() -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
 }
 
-/// Connects to `grpc://host:port` (or `http://host:port`).
+/// Connects to `grpc://host:port` (or `http://host:port`), or to `grpc+unix:///path`.
 ///
 /// # Errors
 /// [`FlightError::Invalid`] for another kind of address, [`FlightError::Connect`] or
 /// [`FlightError::TimedOut`] when no connection comes about within `limit`.
 pub async fn connect(uri: &str, limit: Duration) -> Result<Channel, FlightError> {
     let malformed = |text: String| FlightError::Invalid(Problems::one(format!("{uri:?}"), text));
-    let authority = ["grpc://", "grpc+tcp://", "http://"]
-        .into_iter()
-        .find_map(|scheme| uri.strip_prefix(scheme))
-        .ok_or_else(|| malformed("is not an address such as grpc://10.0.0.7:7410".into()))?;
-    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+    let tcp = ["grpc://", "grpc+tcp://", "http://"];
+    let place = match uri.strip_prefix(UNIX_SCHEME) {
+        Some(path) => Some(format!("unix:{path}")),
+        None => tcp
+            .into_iter()
+            .find_map(|scheme| uri.strip_prefix(scheme))
+            .map(|authority| format!("http://{authority}")),
+    };
+    let place = place.ok_or_else(|| {
+        malformed("is not an address such as grpc://10.0.0.7:7410 or grpc+unix:///path".into())
+    })?;
+    let endpoint = Endpoint::from_shared(place)
         .map_err(|error| malformed(error.to_string()))?
         .connect_timeout(limit)
         .tcp_nodelay(true)
@@ -79,11 +87,11 @@ pub async fn connect(uri: &str, limit: Duration) -> Result<Channel, FlightError>
 /// Connections to serve with `serve_with_incoming`: at most `connections_max` at a time, further
 /// ones wait in the listener's backlog. (tonic itself sets no limit.)
 pub fn incoming(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     connections_max: usize,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(connections_max));
-    stream::unfold((listener, places), |(listener, places)| async move {
+    stream::unfold((listener.into(), places), |(listener, places)| async move {
         let place = Arc::clone(&places).acquire_owned().await.expect("places are never closed");
         let connection = accept(&listener, place).await;
         if connection.is_err() {
@@ -93,63 +101,88 @@ pub fn incoming(
     })
 }
 
-async fn accept(listener: &TcpListener, place: OwnedSemaphorePermit) -> io::Result<Connection> {
-    let (socket, _) = listener.accept().await?;
-    socket.set_nodelay(true)?;
+async fn accept(listener: &Listener, place: OwnedSemaphorePermit) -> io::Result<Connection> {
+    let socket = match listener {
+        Listener::Tcp(listener) => {
+            let (socket, _) = listener.accept().await?;
+            socket.set_nodelay(true)?;
+            Socket::Tcp(socket)
+        }
+        Listener::Unix(listener, _) => Socket::Unix(listener.accept().await?.0),
+    };
     Ok(Connection { socket, _place: place })
 }
 
 /// An accepted connection that counts against a limit until it is closed.
 #[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     _place: OwnedSemaphorePermit,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.socket.connect_info()
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl Connection {
+    fn socket(self: Pin<&mut Self>) -> Pin<&mut dyn Duplex> {
+        match &mut self.get_mut().socket {
+            Socket::Tcp(socket) => Pin::new(socket),
+            Socket::Unix(socket) => Pin::new(socket),
+        }
     }
+}
+
+/// Nothing here asks who is at the other end.
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
 }
 
 impl AsyncRead for Connection {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        self.socket().poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        self.socket().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
+        self.socket().poll_write_vectored(cx, pieces)
     }
 
+    /// Both kinds write many pieces at once.
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_shutdown(cx)
     }
 }

@@ -20,14 +20,6 @@ pub enum RuntimeError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The address cannot be listened on.
-    #[error("listen on {address}; give a free port of this host, or port 0 for any")]
-    Bind {
-        /// The address asked for.
-        address: String,
-        /// Why not.
-        source: io::Error,
-    },
     /// The process cannot be told of signals.
     #[error("listen for {signal}")]
     Signal {
@@ -42,13 +34,6 @@ impl Classify for RuntimeError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::LogFilter { .. } => ErrorClass::Invalid,
-            Self::Bind { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => ErrorClass::Conflict,
-                io::ErrorKind::AddrNotAvailable
-                | io::ErrorKind::InvalidInput
-                | io::ErrorKind::PermissionDenied => ErrorClass::Invalid,
-                _ => ErrorClass::Unavailable,
-            },
             Self::Signal { .. } => ErrorClass::Bug,
         }
     }

@@ -1,9 +1,7 @@
-//! How a process lives: what it logs, how its actors are asked, how it stops, what a panic does,
-//! where it listens. Every service is built on these; none of them knows what a run is.
+//! How a process lives: what it logs, how its actors are asked, how it stops, what a panic does. Every service is built on these; none of them knows what a run is.
 
 mod actors;
 mod ask;
-mod bind;
 mod error;
 pub mod panics;
 mod serving;
@@ -12,7 +10,6 @@ pub mod telemetry;
 
 pub use actors::Actors;
 pub use ask::{AskError, ask, tell};
-pub use bind::bind;
 pub use error::RuntimeError;
-pub use serving::{Serving, location, until_stopped};
+pub use serving::{Serving, until_stopped};
 pub use shutdown::{Stop, StopSignal};

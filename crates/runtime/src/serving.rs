@@ -1,6 +1,5 @@
 //! A service that runs: where it is reached, and how it ends.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -61,28 +60,9 @@ pub async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }
 
-/// Where a service that listens on `address` is reached: as advertised, as `host` or `host:port`,
-/// else where it listens.
-#[must_use]
-pub fn location(advertise: Option<&str>, address: SocketAddr) -> String {
-    match advertise {
-        None => format!("grpc://{address}"),
-        Some(host) if host.contains(':') => format!("grpc://{host}"),
-        Some(host) => format!("grpc://{host}:{}", address.port()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_service_is_reached_where_it_says() {
-        let address = "127.0.0.1:7410".parse().unwrap();
-        assert_eq!(location(None, address), "grpc://127.0.0.1:7410");
-        assert_eq!(location(Some("node7"), address), "grpc://node7:7410");
-        assert_eq!(location(Some("node7:80"), address), "grpc://node7:80");
-    }
 
     #[tokio::test]
     async fn a_service_ends_when_it_is_told_to_or_is_cut() {

@@ -1,13 +1,18 @@
 //! `schemas/tickets.proto` and the domain types: what a Flight ticket, descriptor or action may
 //! say. Everything that arrives is bounded before it is decoded and checked before it is believed.
 
+use std::ops::Range;
+
 use arrowhop_types::{DataSetId, Digest, ModelId, Part, Problems, RunId, ShardId, Version};
 use prost::Message;
 
 mod path;
+mod query;
 mod store;
 
+use path::part_named;
 pub use path::{DataSetName, PartPath};
+pub use query::{PartQuery, QUERY_BYTES_MAX};
 pub use store::{DropDataSet, StoreStatus, StoredModel, StoredShard};
 
 #[expect(unreachable_pub, reason = "generated")]
@@ -33,6 +38,17 @@ pub struct ShardTicket {
     pub part: Part,
 }
 
+/// Some columns and rows of one part of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Of what.
+    pub shard: ShardTicket,
+    /// The columns by number, in the order of the answer, none twice; none at all for all.
+    pub columns: Vec<u32>,
+    /// The rows, counted within the shard; at least one.
+    pub rows: Range<u64>,
+}
+
 /// Names one version of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelTicket {
@@ -45,10 +61,12 @@ pub struct ModelTicket {
 }
 
 /// What can be asked for with `DoGet`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ticket {
     /// A shard's batches.
     Shard(ShardTicket),
+    /// Some columns and rows of a shard.
+    Selection(Selection),
     /// A model's state.
     Model(ModelTicket),
 }
@@ -79,9 +97,10 @@ impl Ticket {
     /// Its bytes in a Flight ticket.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let what = match *self {
-            Self::Shard(shard) => proto::ticket::What::Shard(shard.into()),
-            Self::Model(model) => proto::ticket::What::Model(model.into()),
+        let what = match self {
+            Self::Shard(shard) => proto::ticket::What::Shard((*shard).into()),
+            Self::Selection(selection) => proto::ticket::What::Selection(selection.clone().into()),
+            Self::Model(model) => proto::ticket::What::Model((*model).into()),
         };
         proto::Ticket { format: FORMAT, what: Some(what) }.encode_to_vec()
     }
@@ -95,6 +114,9 @@ impl TryFrom<&[u8]> for Ticket {
         check_format("ticket.format", ticket.format)?;
         match ticket.what {
             Some(proto::ticket::What::Shard(shard)) => shard.try_into().map(Self::Shard),
+            Some(proto::ticket::What::Selection(selection)) => {
+                selection.try_into().map(Self::Selection)
+            }
             Some(proto::ticket::What::Model(model)) => Ok(Self::Model(model.into())),
             None => Err(Problems::one("ticket", "names neither a shard nor a model")),
         }
@@ -185,6 +207,27 @@ impl TryFrom<proto::Shard> for ShardTicket {
     }
 }
 
+impl From<Selection> for proto::Selection {
+    fn from(Selection { shard, columns, rows }: Selection) -> Self {
+        let (rows_start, rows_end) = (rows.start, rows.end);
+        Self { shard: Some(shard.into()), columns, rows_start, rows_end }
+    }
+}
+
+impl TryFrom<proto::Selection> for Selection {
+    type Error = Problems;
+
+    fn try_from(selection: proto::Selection) -> Result<Self, Problems> {
+        let proto::Selection { shard, columns, rows_start, rows_end } = selection;
+        let shard = shard.ok_or_else(|| Problems::one("selection", "lacks a shard"))?;
+        if rows_start >= rows_end {
+            let text = format!("are {rows_start} to {rows_end}; ask for at least one");
+            return Err(Problems::one("selection.rows", text));
+        }
+        Ok(Self { shard: shard.try_into()?, columns, rows: rows_start..rows_end })
+    }
+}
+
 impl From<ModelTicket> for proto::Model {
     fn from(ticket: ModelTicket) -> Self {
         Self { run: ticket.run.0, model: ticket.model.0, version: ticket.version.0 }
@@ -242,7 +285,10 @@ mod tests {
     #[test]
     fn tickets_go_there_and_back() {
         let model = ModelTicket { run: RunId(1), model: ModelId(16), version: Version(u64::MAX) };
-        for ticket in [Ticket::Shard(shard_ticket()), Ticket::Model(model)] {
+        let selection = Selection { shard: shard_ticket(), columns: vec![2, 0], rows: 5..u64::MAX };
+        for ticket in
+            [Ticket::Shard(shard_ticket()), Ticket::Selection(selection), Ticket::Model(model)]
+        {
             assert_eq!(Ticket::try_from(ticket.encode().as_slice()), Ok(ticket));
         }
         let header = header("cifar10");
@@ -277,6 +323,13 @@ mod tests {
                 what: what(proto::Shard { part: 9, ..shard })
             }),
             "shard.part: is 9, neither train (1) nor validation (2)"
+        );
+        let nothing = Selection { shard: shard_ticket(), columns: Vec::new(), rows: 7..7 };
+        assert_eq!(
+            Ticket::try_from(Ticket::Selection(nothing).encode().as_slice())
+                .unwrap_err()
+                .to_string(),
+            "selection.rows: are 7 to 7; ask for at least one"
         );
     }
 

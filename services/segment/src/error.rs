@@ -1,7 +1,7 @@
 //! What can go wrong in a segment host.
 
 use arrowhop_flight::FlightError;
-use arrowhop_runtime::{AskError, RuntimeError};
+use arrowhop_runtime::AskError;
 use arrowhop_types::{Classify, ErrorClass, Problems};
 
 /// A failure of a segment host.
@@ -21,9 +21,9 @@ pub enum SegmentError {
         /// Why not.
         source: Box<tonic::Status>,
     },
-    /// The process could not be set up.
+    /// It cannot listen where it should.
     #[error("start")]
-    Runtime(#[from] RuntimeError),
+    Listen(#[source] FlightError),
     /// An actor did not answer.
     #[error("ask an actor")]
     Ask(#[from] AskError),
@@ -40,10 +40,9 @@ impl Classify for SegmentError {
         match self {
             Self::Settings(_) => ErrorClass::Invalid,
             Self::Attached => ErrorClass::Conflict,
-            Self::Runtime(error) => error.class(),
             Self::Join { .. } | Self::Serve(_) => ErrorClass::Unavailable,
             Self::Ask(error) => error.class(),
-            Self::Flight(error) => error.class(),
+            Self::Listen(error) | Self::Flight(error) => error.class(),
         }
     }
 }

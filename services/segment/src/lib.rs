@@ -16,15 +16,14 @@ use std::sync::Arc;
 
 use actix::{Actor, Recipient, SyncArbiter};
 use arrowhop_flight::{
-    ByteBudget, FlightFront, FlightServer, ShardFolder, incoming, server_builder,
+    ByteBudget, FlightFront, FlightServer, Listener, ShardFolder, incoming, listen, server_builder,
 };
-use arrowhop_runtime::{Actors, Serving, bind, location, until_stopped};
+use arrowhop_runtime::{Actors, Serving, until_stopped};
 use arrowhop_train::Device;
 use arrowhop_types::{Problems, SegmentId};
 use arrowhop_wire::PROTOCOL;
 use arrowhop_wire::control::SegmentInfo;
 use arrowhop_wire::control::segment_server::SegmentServer;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::actors::host::Host;
@@ -48,7 +47,7 @@ const SLOTS_MAX: u32 = 1_024;
 pub struct Settings {
     /// Its number in the cluster.
     pub segment: SegmentId,
-    /// Where it listens, as `host:port`; port 0 for any.
+    /// Where it listens, as `host:port`, port 0 for any, or as `unix:/path`.
     pub listen: String,
     /// Where others reach it, as `host` or `host:port`; by default where it listens.
     pub advertise: Option<String>,
@@ -86,8 +85,8 @@ struct Started {
 /// All problems of the settings; or why it cannot listen.
 pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, SegmentError> {
     let settings = check(settings)?;
-    let (listener, address) = bind(&settings.listen).await?;
-    let uri = location(settings.advertise.as_deref(), address);
+    let listening = listen(&settings.listen, settings.advertise.as_deref()).await;
+    let (listener, uri) = listening.map_err(SegmentError::Listen)?;
     let (stop, stopped) = watch::channel(false);
     let started = start_actors(&settings, stopped.clone(), actors).await;
     let info = SegmentInfo {
@@ -166,7 +165,7 @@ async fn start_actors(
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     uri: String,
     started: Started,
     stopped: watch::Receiver<bool>,

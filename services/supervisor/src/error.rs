@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use arrowhop_catalog::CatalogError;
 use arrowhop_flight::FlightError;
-use arrowhop_runtime::{AskError, RuntimeError};
+use arrowhop_runtime::AskError;
 use arrowhop_types::{Classify, ErrorClass, Problems, RunId, SegmentId};
 use arrowhop_wire::WireError;
 
@@ -70,9 +70,9 @@ pub enum SupervisorError {
         /// Ours.
         ours: u32,
     },
-    /// The process could not be set up.
+    /// It cannot listen where it should.
     #[error("start")]
-    Runtime(#[from] RuntimeError),
+    Listen(#[source] FlightError),
     /// A file of the state directory.
     #[error("use {path}")]
     File {
@@ -92,14 +92,13 @@ impl Classify for SupervisorError {
             Self::Invalid(_) | Self::Protocol { .. } => ErrorClass::Invalid,
             Self::Wire(error) => error.class(),
             Self::Catalog(error) => error.class(),
-            Self::Flight(error) => error.class(),
+            Self::Listen(error) | Self::Flight(error) => error.class(),
             Self::Ask(error) => error.class(),
             Self::Busy { .. }
             | Self::Over { .. }
             | Self::NotRunning { .. }
             | Self::Duplicate { .. } => ErrorClass::Conflict,
             Self::QueueFull { .. } => ErrorClass::Overloaded,
-            Self::Runtime(error) => error.class(),
             Self::File { .. } | Self::Serve(_) => ErrorClass::Unavailable,
         }
     }

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
 use arrowhop_catalog::Catalog;
-use arrowhop_flight::{FlightFront, FlightServer, MESSAGE_BYTES_MAX, incoming, server_builder};
-use arrowhop_runtime::{Actors, Serving, bind, location, until_stopped};
+use arrowhop_flight::{
+    FlightFront, FlightServer, Listener, MESSAGE_BYTES_MAX, incoming, listen, server_builder,
+};
+use arrowhop_runtime::{Actors, Serving, until_stopped};
 use arrowhop_wire::control::supervisor_server::SupervisorServer;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::actors::archive::Archive;
@@ -37,7 +38,7 @@ const OFFER_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 /// How a supervisor is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where it listens, as `host:port`; port 0 for any.
+    /// Where it listens, as `host:port`, port 0 for any, or as `unix:/path`.
     pub listen: String,
     /// Where others reach it, as `host` or `host:port`; by default where it listens.
     pub advertise: Option<String>,
@@ -53,8 +54,8 @@ pub type Running = Serving<SupervisorError>;
 /// # Errors
 /// When the catalog cannot be opened or the address not listened on.
 pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, SupervisorError> {
-    let (listener, address) = bind(&settings.listen).await?;
-    let uri = location(settings.advertise.as_deref(), address);
+    let listening = listen(&settings.listen, settings.advertise.as_deref()).await;
+    let (listener, uri) = listening.map_err(SupervisorError::Listen)?;
     let catalog = Catalog::open(&settings.state)?;
     let store = Store::new(&settings.state);
     let unwanted = store.withdraw_older(OFFER_LIMIT);
@@ -96,7 +97,7 @@ async fn start_actors(
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     uri: String,
     front: Front,
     store: Store,

@@ -7,6 +7,8 @@ mod hostile;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod selections;
+#[cfg(test)]
 mod shards;
 #[cfg(test)]
 mod toy;

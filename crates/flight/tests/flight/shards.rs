@@ -8,8 +8,12 @@ use arrow::datatypes::{Schema, UInt8Type};
 use arrow::ipc::convert::try_schema_from_ipc_buffer;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError as ForeignError;
+use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor};
-use arrowhop_flight::{CachedShard, FlightError, ShardStore, connect};
+use arrowhop_flight::{
+    CachedShard, FlightError, FlightPeer, FlightServer, MemoryModels, MemoryShards, ShardStore,
+    connect, incoming, listen, server_builder,
+};
 use arrowhop_types::{Classify, ErrorClass, Part, ShardId};
 use arrowhop_wire::status::class_of;
 use arrowhop_wire::tickets::{DataSetName, ShardHeader, Ticket};
@@ -236,6 +240,25 @@ async fn dropping_a_reader_midway_lets_go_of_the_shard() {
 }
 
 #[tokio::test]
+async fn a_shard_that_is_dropped_under_a_reader_is_let_go_of_when_the_reader_leaves() {
+    let node = Node::start(64 * MIB).await;
+    let peer = node.peer().await;
+    let kept = shard(0, Part::Train);
+    peer.put_shard(kept, "toy", schema(), batches(800_000, 40_000), LIMIT).await.unwrap();
+    let used = node.shards.budget().used();
+    let whole = Arc::downgrade(&node.shards.shard(kept).await.unwrap());
+    let mut client = node.foreign().await;
+    let ticket = arrow_flight::Ticket::new(Ticket::Shard(kept).encode());
+    let mut stream = client.do_get(ticket).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    peer.drop_data_set(kept.data_set, LIMIT).await.unwrap();
+    assert_eq!((peer.shards(LIMIT).await.unwrap().len(), node.shards.budget().used()), (0, used));
+    drop((client, stream));
+    toy::wait_until(|| whole.strong_count() == 0).await;
+    assert_eq!(node.shards.budget().used(), 0);
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
     let node = Node::start_limited(MIB, 1).await;
     let first = node.peer().await;
@@ -249,6 +272,36 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn shards_go_over_a_unix_socket_too_and_its_limit_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/flight.sock", folder.path().display());
+    let (listener, uri) = listen(&address, None).await.unwrap();
+    let (shards, models) = (Arc::new(MemoryShards::new(MIB)), Arc::new(MemoryModels::default()));
+    let server = FlightServer::new(shards, models, &*uri).into_service();
+    let service = server_builder().add_service(server);
+    let serving = tokio::spawn(service.serve_with_incoming(incoming(listener, 1)));
+    let peer = FlightPeer::new(connect(&uri, LIMIT).await.unwrap());
+    let sent = batches(1_000, 256);
+    let ticket = shard(0, Part::Train);
+    peer.put_shard(ticket, "toy", schema(), sent.clone(), LIMIT).await.unwrap();
+    let got = peer.shard(ticket, MIB, LIMIT).await.unwrap();
+    assert_eq!(digest(got.batches().iter().map(|cached| &cached.batch)), digest(&sent));
+    let mut client = FlightServiceClient::new(connect(&uri, LIMIT).await.unwrap());
+    let waits = client.list_flights(Criteria::default());
+    assert!(tokio::time::timeout(Duration::from_millis(100), waits).await.is_err());
+    drop(peer);
+    let flights = client.list_flights(Criteria::default()).await.unwrap().into_inner();
+    let flights: Vec<_> = flights.try_collect().await.unwrap();
+    assert_eq!(flights[0].endpoint[0].location[0].uri, uri);
+    drop(client);
+    serving.abort();
+    drop(serving.await);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let error = connect(&uri, LIMIT).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Unavailable);
+}
+
+#[tokio::test]
 async fn an_address_that_cannot_be_reached_is_told_from_one_that_is_none() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -258,6 +311,6 @@ async fn an_address_that_cannot_be_reached_is_told_from_one_that_is_none() {
     let error = connect("10.0.0.7:7410", LIMIT).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "\"10.0.0.7:7410\": is not an address such as grpc://10.0.0.7:7410"
+        "\"10.0.0.7:7410\": is not an address such as grpc://10.0.0.7:7410 or grpc+unix:///path"
     );
 }

@@ -42,14 +42,15 @@ impl TryFrom<&[String]> for PartPath {
             let text = format!("has {} elements, not a data set and a part", path.len());
             return Err(Problems::one("descriptor.path", text));
         };
-        let part = [Part::Train, Part::Validation]
-            .into_iter()
-            .find(|known| known.name() == part)
-            .ok_or_else(|| {
-            Problems::one("descriptor.path[1]", "is neither train nor validation")
-        })?;
+        let part = part_named("descriptor.path[1]", part)?;
         Ok(Self { data_set: data_set.as_str().try_into()?, part })
     }
+}
+
+/// The part of this name.
+pub(super) fn part_named(place: &str, name: &str) -> Result<Part, Problems> {
+    let known = [Part::Train, Part::Validation].into_iter().find(|known| known.name() == name);
+    known.ok_or_else(|| Problems::one(place, "is neither train nor validation"))
 }
 
 impl TryFrom<&str> for DataSetName {

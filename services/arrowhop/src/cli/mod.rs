@@ -361,13 +361,8 @@ pub struct StopRun {
 /// `arrowhop supervisor`
 #[derive(Debug, Args)]
 pub struct Supervisor {
-    /// Where to listen
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "ARROWHOP_LISTEN",
-        default_value = "127.0.0.1:7400"
-    )]
+    /// Where to listen: host:port, or unix:/path for this user of this machine alone
+    #[arg(long, value_name = "ADDRESS", env = "ARROWHOP_LISTEN", default_value = "127.0.0.1:7400")]
     pub listen: String,
     /// Where others reach it, as host or host:port [default: where it listens]
     #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]
@@ -389,8 +384,8 @@ pub struct Segment {
     /// Models trained at once, each on one core [default: the machine's cores; 4 on a GPU]
     #[arg(long, value_name = "N", env = "ARROWHOP_SLOTS")]
     pub slots: Option<u32>,
-    /// Where to listen
-    #[arg(long, value_name = "HOST:PORT", env = "ARROWHOP_LISTEN", default_value = "127.0.0.1:0")]
+    /// Where to listen: host:port, port 0 for any, or unix:/path for this user of this machine alone
+    #[arg(long, value_name = "ADDRESS", env = "ARROWHOP_LISTEN", default_value = "127.0.0.1:0")]
     pub listen: String,
     /// Where others reach it, as host or host:port [default: where it listens]
     #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]

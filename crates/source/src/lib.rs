@@ -15,6 +15,7 @@
 //! Each row is decoded once, straight into its place in the shuffled batch; rows that are not used
 //! (`max_rows`) are not decoded at all.
 
+mod classes;
 mod deal;
 mod digest;
 mod encoder;
@@ -23,6 +24,7 @@ mod export;
 mod formats;
 mod numbers;
 mod object;
+mod packed;
 mod parallel;
 mod parquet_file;
 mod pictures;
@@ -42,12 +44,17 @@ mod table_file;
 mod tabular;
 mod target;
 mod tensor;
+mod test_rows;
 mod whole;
 
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod madlib_tests;
+#[cfg(test)]
 mod object_tests;
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod real_data_tests;
 
@@ -58,7 +65,8 @@ pub use prepare::{Prepared, PreparedShard, prepare};
 pub use prepare_new::{NewOptions, NewOrigin, NewRows, TargetUse, prepare_new};
 pub use shards::shard_schema;
 pub use spec::{
-    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Side, TableInputs, TargetKind,
-    TargetSpec,
+    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Pictures, Resampling, Scale, Side,
+    TableInputs, TargetKind, TargetSpec, TensorInputs,
 };
 pub use table_file::{TableFormat, write_table};
+pub use test_rows::prepare_test;

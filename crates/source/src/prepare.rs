@@ -1,7 +1,7 @@
 //! Prepares a data set: from a specification to shards in memory.
 
 use arrow::array::RecordBatch;
-use arrowhop_types::{DataSet, Part, Problems, ShardId, ShardInfo};
+use arrowhop_types::{DataSet, Part, Problems, ShardId, ShardInfo, TestRows};
 
 use crate::deal::{BatchRows, Deal};
 use crate::digest;
@@ -17,6 +17,7 @@ use crate::spec::{
 };
 use crate::table::Table;
 use crate::target::{Labels, TargetEncoder};
+use crate::test_rows;
 
 /// A data set and its shards.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ pub struct PreparedShard {
 pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
     spec.check()?;
     match &spec.origin {
-        Origin::Tables { train, validation, inputs, targets } => {
+        Origin::Tables { train, validation, inputs, targets, .. } => {
             let columns = Columns { inputs, targets };
             prepare_tables(spec, train, validation.as_ref(), &columns)
         }
@@ -78,6 +79,7 @@ fn prepare_tables(
     };
     let train = find(train)?;
     let validation = validation.map(&mut find).transpose()?.flatten();
+    let test = test_rows::location(&spec.origin).map(&mut find).transpose()?.flatten();
     problems.or(())?;
     let train = train.expect("it was found without a problem");
 
@@ -117,7 +119,10 @@ fn prepare_tables(
             [train, own.as_ref().unwrap_or(train)]
         })
         .collect();
-    let prepared = assemble(spec, &preparation, &batches, filled, &labels);
+    let of_train: Vec<&Labels> = labels.iter().map(|[train, _]| *train).collect();
+    let of_train = (&train, &deal, of_train.as_slice());
+    let test = test_rows::measure(spec, &preparation, test.as_ref(), of_train)?;
+    let prepared = assemble(spec, &preparation, &batches, filled, &labels, test);
     Ok(Prepared { sources, ..prepared })
 }
 
@@ -154,7 +159,8 @@ fn prepare_generated(spec: &DataSpec, generator: &Generator) -> Result<Prepared,
     let source = if counts.1 > 0 { Part::Validation } else { Part::Train };
     shapes.fill(&batches, &mut buffers, Part::Validation, source);
     let labels = Shapes::labels(counts.0.max(counts.1));
-    Ok(assemble(spec, &preparation, &batches, vec![buffers], &[[&labels, &labels]]))
+    let test = test_rows::measure_shapes(&preparation, shapes, &deal, &labels)?;
+    Ok(assemble(spec, &preparation, &batches, vec![buffers], &[[&labels, &labels]], test))
 }
 
 /// Filled buffers as shards, with digests and a name.
@@ -164,6 +170,7 @@ fn assemble(
     batches: &[BatchRows],
     buffers: Vec<Buffers>,
     labels: &[[&Labels; 2]],
+    test: Option<TestRows>,
 ) -> Prepared {
     let inputs = preparation.inputs(&buffers);
     let targets = preparation.learned();
@@ -193,11 +200,12 @@ fn assemble(
         .collect();
     let preparation = preparation.to_text();
     let data_set = DataSet {
-        id: digest::data_set_id(&preparation, &infos),
+        id: digest::data_set_id(&preparation, &infos, test.as_ref()),
         name: spec.name.clone(),
         inputs,
         targets,
         shards: infos,
+        test,
         rows_digest: digest::sum(digests.into_iter().flatten()),
         preparation,
     };
@@ -211,10 +219,10 @@ mod tests {
     use arrow::array::{BinaryArray, Float64Array, Int32Array};
 
     use super::*;
-    use crate::Inputs;
     use crate::fixtures::{
         column, file_spec, generated_spec, png, problems, tensor, train_of, validation_of, write,
     };
+    use crate::{Inputs, TensorInputs};
 
     #[test]
     fn the_same_seed_gives_the_same_bits_and_another_the_same_rows_in_another_order() {
@@ -265,7 +273,10 @@ mod tests {
             max_rows: Some(5),
             ..file_spec(
                 path,
-                Inputs::Tensor { column: "x".into(), shape: Some(vec![2, 2, 1]), normalize: 1.0 },
+                Inputs::Tensor(TensorInputs {
+                    shape: Some(vec![2, 2, 1]),
+                    ..TensorInputs::of("x")
+                }),
             )
         };
         let y = || column("y", Int32Array::from_iter_values(0..40));

@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use crate::error::SourceError;
 use crate::formats::{self, Format};
 use crate::object::Object;
+use crate::packed;
 use crate::parallel;
 use crate::parquet_file::ParquetFile;
 use crate::postgres::{self, PartReport, Request};
@@ -107,6 +108,12 @@ impl Table {
         match location {
             Location::File(path) => Ok((Self::open(path, columns.as_deref())?, Vec::new())),
             Location::Object(url) => Ok((Self::of_object(url, columns.as_deref())?, Vec::new())),
+            Location::Packed { table, summary } => {
+                let (table, mut parts) = Self::find(table, None)?;
+                let (summary, more) = Self::find(summary, None)?;
+                parts.extend(more);
+                Ok((packed::unpack(&table, &summary)?, parts))
+            }
             Location::Postgres { server, request } => {
                 let request = Request { columns, ..(**request).clone() };
                 let reading = postgres::read(server, &request)?;

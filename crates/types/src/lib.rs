@@ -17,7 +17,10 @@ pub mod stream;
 mod term;
 mod time;
 
-pub use data::{DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, Target, TargetColumn};
+pub use data::{
+    ClassList, DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, Target, TargetColumn,
+    TestRows,
+};
 pub use error::{Classify, ErrorClass, Problem, Problems};
 pub use id::{
     DataSetId, Digest, InvalidDigest, ModelId, RunId, SegmentId, ShardId, SlotId, Version, VisitId,

@@ -37,7 +37,7 @@ mod value;
 #[cfg(test)]
 #[path = "../../../../tests/harness/postgres.rs"]
 #[expect(unreachable_pub, reason = "it is also the whole-system tests'")]
-mod harness;
+pub(crate) mod harness;
 #[cfg(test)]
 mod tests;
 

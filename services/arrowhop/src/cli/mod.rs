@@ -234,6 +234,9 @@ pub struct NewData {
     /// A file with the columns of the training data: Parquet, Arrow IPC, CSV, or a folder of images by class
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// It is a table that MADlib packed, with its summary beside it
+    #[arg(long)]
+    pub packed: bool,
     /// Only the first rows
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
@@ -241,8 +244,13 @@ pub struct NewData {
 
 impl NewData {
     /// Where they are.
-    pub fn location(&self) -> Location {
-        self.data.to_str().map_or_else(|| Location::File(self.data.clone()), Location::of)
+    ///
+    /// # Errors
+    /// When they are to be packed and cannot be.
+    pub fn location(&self) -> Result<Location, Problems> {
+        let location =
+            self.data.to_str().map_or_else(|| Location::File(self.data.clone()), Location::of);
+        if self.packed { location.packed() } else { Ok(location) }
     }
 }
 
@@ -254,7 +262,10 @@ pub struct Evaluate {
     pub which: Which,
     /// The rows.
     #[command(flatten)]
-    pub rows: NewData,
+    pub rows: Option<NewData>,
+    /// The test rows that the run's experiment set aside
+    #[arg(long, required_unless_present = "data", conflicts_with_all = ["data", "max_rows"])]
+    pub test: bool,
     /// How the scores are printed
     #[arg(long, default_value = "table")]
     pub output: Output,
@@ -461,6 +472,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn evaluate_needs_rows_of_one_kind() {
+        let parse =
+            |more: &[&str]| Cli::try_parse_from([&["arrowhop", "evaluate", "1"], more].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--test", "--data", "a.csv"]).is_err());
+        assert!(parse(&["--test", "--max-rows", "3"]).is_err());
+        let Command::Evaluate(test) = parse(&["--test"]).unwrap().command else { panic!() };
+        assert!(test.test && test.rows.is_none());
+        let Command::Evaluate(data) = parse(&["--data", "a.csv"]).unwrap().command else {
+            panic!()
+        };
+        assert!(!data.test && data.rows.is_some());
     }
 
     #[test]

@@ -13,8 +13,8 @@ use arrowhop_train::{
 };
 use arrowhop_types::optimizer::{Clipping, Semantics};
 use arrowhop_types::{
-    Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, RunId, Score, ShardId, Target,
-    TargetColumn,
+    ClassList, Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, RunId, Score, ShardId,
+    Target, TargetColumn,
 };
 use serde_json::json;
 
@@ -61,7 +61,7 @@ fn task() -> Task {
     let optimizer = Optimizer { clipping: Some(Clipping::GlobalNorm(1.0)), ..adam };
     let config = ModelConfig::new("cnn", optimizer, Loss::CATEGORICAL_CROSSENTROPY, 16);
     let input = InputSpec::numbers(vec![7, 7, 3], Dtype::U8, 255.0);
-    let classes = ["a", "b", "c"].map(ToOwned::to_owned).to_vec();
+    let classes = ClassList::named(["a", "b", "c"]);
     let target = TargetColumn::only(Target::Classes(classes));
     Task::new(network, config, &[input], &[target], 7, ModelId(1), false).expect("they go together")
 }

@@ -1,6 +1,8 @@
 //! Data sets: written once for each id, shared by the runs that use them.
 
-use arrowhop_types::{DataSet, DataSetId, Encoding, InputSpec, ShardInfo, Target, TargetColumn};
+use arrowhop_types::{
+    ClassList, DataSet, DataSetId, Encoding, InputSpec, ShardInfo, Target, TargetColumn, TestRows,
+};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::CatalogError;
@@ -22,8 +24,17 @@ pub(crate) fn write(transaction: &Transaction<'_>, data: &DataSet) -> Result<(),
     }
     let id = data.id.to_string();
     transaction
-        .prepare_cached("INSERT INTO data_sets (id, rows_digest, preparation) VALUES (?1, ?2, ?3)")?
-        .execute(params![id, data.rows_digest.to_string(), data.preparation])?;
+        .prepare_cached(
+            "INSERT INTO data_sets (id, rows_digest, preparation, test_rows, test_digest)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            id,
+            data.rows_digest.to_string(),
+            data.preparation,
+            data.test.as_ref().map(|test| test.rows),
+            data.test.as_ref().map(|test| test.digest.to_string()),
+        ])?;
     write_inputs(transaction, &id, &data.inputs)?;
     write_targets(transaction, &id, &data.targets)?;
     let mut insert = transaction.prepare_cached(
@@ -70,7 +81,7 @@ fn write_targets(
     )?;
     for (position, TargetColumn { name, target }) in targets.iter().enumerate() {
         let classes = match target {
-            Target::Classes(names) => Some(serde_json::json!(names).to_string()),
+            Target::Classes(list) => Some(serde_json::json!(list.names()).to_string()),
             Target::Values(_) => None,
         };
         insert.execute(params![id, position, name, target.width(), classes])?;
@@ -87,10 +98,10 @@ pub(crate) fn read(
     let head = transaction
         .prepare_cached("SELECT * FROM data_sets WHERE id = ?1")?
         .query_row([id.to_string()], |row| {
-            Ok((row::digest(row, "rows_digest")?, row.get("preparation")?))
+            Ok((row::digest(row, "rows_digest")?, row.get("preparation")?, test_rows(row)?))
         })
         .optional()?;
-    let Some((rows_digest, preparation)) = head else {
+    let Some((rows_digest, preparation, test)) = head else {
         return Ok(None);
     };
     let inputs = transaction
@@ -112,7 +123,12 @@ pub(crate) fn read(
             })
         })?
         .collect::<Result<_, _>>()?;
-    Ok(Some(DataSet { id, name, inputs, targets, shards, rows_digest, preparation }))
+    Ok(Some(DataSet { id, name, inputs, targets, shards, test, rows_digest, preparation }))
+}
+
+fn test_rows(row: &Row<'_>) -> rusqlite::Result<Option<TestRows>> {
+    let Some(rows) = row.get("test_rows")? else { return Ok(None) };
+    Ok(Some(TestRows { rows, digest: row::digest(row, "test_digest")? }))
 }
 
 fn input(row: &Row<'_>) -> rusqlite::Result<InputSpec> {
@@ -144,7 +160,7 @@ fn whole(parameter: f64) -> u32 {
 
 fn target(row: &Row<'_>) -> rusqlite::Result<TargetColumn> {
     let target = match row.get::<_, Option<String>>("classes")? {
-        Some(_) => row::texts(row, "classes").map(Target::Classes)?,
+        Some(_) => Target::Classes(ClassList::new(row::names(row, "classes")?)),
         None => row.get("width").map(Target::Values)?,
     };
     Ok(TargetColumn { name: row.get("name")?, target })

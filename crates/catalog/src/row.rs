@@ -45,6 +45,11 @@ pub(crate) fn texts(row: &Row<'_>, column: &str) -> Result<Vec<String>> {
     serde_json::from_str(&row.get::<_, String>(column)?).map_err(mismatch)
 }
 
+/// A list of names, some of which may be lacking, from its JSON text.
+pub(crate) fn names(row: &Row<'_>, column: &str) -> Result<Vec<Option<String>>> {
+    serde_json::from_str(&row.get::<_, String>(column)?).map_err(mismatch)
+}
+
 /// A list of sizes, from its JSON text.
 pub(crate) fn sizes(row: &Row<'_>, column: &str) -> Result<Vec<usize>> {
     serde_json::from_str(&row.get::<_, String>(column)?).map_err(mismatch)

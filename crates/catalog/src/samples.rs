@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use arrowhop_types::optimizer::{Domain, Method, Optimizer, Parameter, ParameterValue, Semantics};
 use arrowhop_types::{
-    Architecture, CheckpointPolicy, Crossentropy, DataSet, DataSetId, Digest, Direction, Dtype,
-    Encoding, InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective,
+    Architecture, CheckpointPolicy, ClassList, Crossentropy, DataSet, DataSetId, Digest, Direction,
+    Dtype, Encoding, InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective,
     OutputConfig, Part, Precision, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId,
-    Target, TargetColumn, Timestamp, TrainMetrics, Version, VisitId, VisitKind, VisitOrder,
-    VisitRecord, VisitTiming,
+    Target, TargetColumn, TestRows, Timestamp, TrainMetrics, Version, VisitId, VisitKind,
+    VisitOrder, VisitRecord, VisitTiming,
 };
 use proptest::collection::{btree_set, vec};
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::words::Word;
@@ -42,8 +43,9 @@ pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
             id: DataSetId(Digest([u8::try_from(shards).unwrap(); 32])),
             name: "flowers".into(),
             inputs: vec![InputSpec::numbers(vec![4], Dtype::F32, 1.0)],
-            targets: vec![TargetColumn::only(Target::Classes(vec!["rose".into(), "tulip".into()]))],
+            targets: vec![TargetColumn::only(Target::Classes(ClassList::named(["rose", "tulip"])))],
             shards: (0..shards).map(shard).collect(),
+            test: None,
             rows_digest: Digest([9; 32]),
             preparation: "{\"version\":1}".into(),
         },
@@ -119,15 +121,18 @@ fn any_data() -> impl Strategy<Value = DataSet> {
     let input = (text(), vec(any::<usize>(), 0..4), word::<Dtype>(), encoding)
         .prop_map(|(name, shape, dtype, encoding)| InputSpec { name, shape, dtype, encoding });
     let target = prop_oneof![
-        vec(text(), 0..4).prop_map(Target::Classes),
+        vec(option::of(text()), 0..4).prop_map(|names| Target::Classes(ClassList::new(names))),
         (0_usize..1 << 40).prop_map(Target::Values)
     ];
     let target = (text(), target).prop_map(|(name, target)| TargetColumn { name, target });
     let columns = (vec(input, 0..3), vec(target, 0..3));
     let shard = (rows(), rows(), any::<[u8; 32]>());
-    let digests = (any::<[u8; 32]>(), any::<[u8; 32]>());
+    let test = option::of((rows(), any::<[u8; 32]>()));
+    let test =
+        test.prop_map(|test| test.map(|(rows, digest)| TestRows { rows, digest: Digest(digest) }));
+    let digests = (any::<[u8; 32]>(), any::<[u8; 32]>(), test);
     (digests, text(), text(), columns, vec(shard, 1..5)).prop_map(
-        |((id, rows), name, preparation, (inputs, targets), shards)| DataSet {
+        |((id, rows, test), name, preparation, (inputs, targets), shards)| DataSet {
             id: DataSetId(Digest(id)),
             name,
             inputs,
@@ -141,6 +146,7 @@ fn any_data() -> impl Strategy<Value = DataSet> {
                     digest: Digest(digest),
                 })
                 .collect(),
+            test,
             rows_digest: Digest(rows),
             preparation,
         },

@@ -1,6 +1,6 @@
 //! Which columns of a data set a network takes and learns, and whether it can.
 
-use arrowhop_types::{Encoding, InputSpec, Problems, Target, TargetColumn};
+use arrowhop_types::{ClassList, Encoding, InputSpec, Problems, Target, TargetColumn};
 
 use crate::NetworkSpec;
 use crate::graph::{Input, Output};
@@ -123,11 +123,22 @@ fn check_output(output: &Output, target: &Target, place: String, problems: &mut 
     let is_binary = matches!(target, Target::Classes(_)) && (elements, width) == (1, 2);
     if elements != width && !is_binary {
         let what = match target {
-            Target::Classes(_) => "classes",
-            Target::Values(_) => "values",
+            Target::Classes(list) if elements > width => {
+                format!("{width} classes{}; num_classes = {elements} pads them", padding(list))
+            }
+            Target::Classes(list) => format!("{width} classes{}", padding(list)),
+            Target::Values(_) => format!("{width} values"),
         };
-        let text = format!("the network has {elements} outputs, but the data has {width} {what}");
+        let text = format!("the network has {elements} outputs, but the data has {what}");
         problems.push(place, text);
+    }
+}
+
+/// What of the classes is padding, for people.
+fn padding(list: &ClassList) -> String {
+    match list.len() - list.classes() {
+        0 => String::new(),
+        padding => format!(", {padding} of them padding"),
     }
 }
 
@@ -182,7 +193,7 @@ mod tests {
     }
 
     fn targets(names: [&str; 2]) -> Vec<TargetColumn> {
-        let classes = Target::Classes(vec!["a".into(), "b".into()]);
+        let classes = Target::Classes(ClassList::named(["a", "b"]));
         let targets = names.into_iter().zip([classes, Target::Values(1)]);
         targets.map(|(name, target)| TargetColumn { name: name.into(), target }).collect()
     }

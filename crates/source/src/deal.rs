@@ -1,4 +1,4 @@
-//! Which row goes where: the split into training and validation rows, the one shuffle, and the
+//! Which row goes where: the split into training, validation and test rows, the one shuffle, and the
 //! deal into shards. Decided from row counts and the seed alone.
 
 use arrowhop_types::stream::{Stream, shuffle};
@@ -17,6 +17,8 @@ pub(crate) struct Deal {
     train: Vec<u32>,
     /// Validation rows, shuffled.
     validation: Vec<u32>,
+    /// Test rows of the training source, ascending.
+    pub(crate) test: Vec<u32>,
     /// All rows of the training source that training could use, ascending: what statistics are
     /// taken of, so that a bound on rows changes no width.
     pub(crate) candidates: Vec<u32>,
@@ -47,13 +49,23 @@ impl Deal {
             shuffle_with(&mut validation, spec.seed, Stream::Split);
         } else if let Some(fraction) = spec.validation_fraction {
             shuffle_with(&mut candidates, spec.seed, Stream::Split);
-            let rest = candidates.split_off(share(train_rows, fraction)?);
+            let count = share(train_rows, fraction, train_rows, "validation_fraction")?;
+            let rest = candidates.split_off(count);
             validation = std::mem::replace(&mut candidates, rest);
             candidates.sort_unstable();
         }
+        let bound = bound(spec);
+        let mut test = Vec::new();
+        if let Some(fraction) = spec.test_fraction {
+            // Of what validation leaves, so that a test changes no validation row.
+            let left = u32::try_from(candidates.len()).expect("they are some of the rows");
+            let count = share(train_rows, fraction, left, "test_fraction")?;
+            let drawn = drawn_for_test(&candidates, spec.seed, count);
+            candidates.retain(|row| drawn.binary_search(row).is_err());
+            test = drawn_for_test(&drawn, spec.seed, bound);
+        }
         let mut train = candidates.clone();
         shuffle_with(&mut train, spec.seed, Stream::Shuffle);
-        let bound = spec.max_rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX);
         train.truncate(bound);
         validation.truncate(bound);
         if train.len() < spec.shards as usize {
@@ -64,7 +76,7 @@ impl Deal {
             );
             return Err(Problems::one("shards", text));
         }
-        Ok(Self { shards: spec.shards, train, validation, candidates })
+        Ok(Self { shards: spec.shards, train, validation, test, candidates })
     }
 
     /// The first row of the training source that is used for training.
@@ -94,17 +106,33 @@ fn hand(rows: &[u32], shard: usize, shards: usize) -> &[u32] {
     &rows[start..start + share + usize::from(shard < over)]
 }
 
-/// A share of rows, to the nearest row; neither none nor all of them.
+/// At most so many rows are taken of each part.
+pub(crate) fn bound(spec: &DataSpec) -> usize {
+    spec.max_rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(usize::MAX)
+}
+
+/// So many of these rows (ascending), or all, drawn for testing; ascending.
+pub(crate) fn drawn_for_test(rows: &[u32], seed: u64, count: usize) -> Vec<u32> {
+    let mut drawn = rows.to_vec();
+    if count < drawn.len() {
+        shuffle_with(&mut drawn, seed, Stream::Test);
+        drawn.truncate(count);
+        drawn.sort_unstable();
+    }
+    drawn
+}
+
+/// A share of rows, to the nearest row; neither none nor all of those that are left.
 #[expect(clippy::cast_possible_truncation, reason = "a share of 2^31 rows fits")]
 #[expect(clippy::cast_sign_loss, reason = "a share is positive")]
-fn share(rows: u32, fraction: f64) -> Result<usize, Problems> {
+fn share(rows: u32, fraction: f64, left: u32, place: &str) -> Result<usize, Problems> {
     let taken = (f64::from(rows) * fraction).round() as u32;
-    if taken == 0 || taken == rows {
+    if taken == 0 || taken >= left {
         let text = format!(
             "is {fraction}, which of {rows} rows leaves none for one of the parts; \
              give another share, or more rows"
         );
-        return Err(Problems::one("validation_fraction", text));
+        return Err(Problems::one(place, text));
     }
     Ok(taken as usize)
 }
@@ -165,11 +193,47 @@ mod tests {
             let deal = Deal::new(&spec, rows, None).unwrap();
             let (train, validation) =
                 (rows_of(&deal, Part::Train), rows_of(&deal, Part::Validation));
-            prop_assert_eq!(validation.len(), share(rows, fraction).unwrap());
+            prop_assert_eq!(validation.len(), share(rows, fraction, rows, "").unwrap());
             let mut all: Vec<u32> = train.iter().chain(&validation).copied().collect();
             all.sort_unstable();
             prop_assert_eq!(all, (0..rows).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_test_takes_rows_from_training_alone_and_by_its_own_stream() {
+        let plain = DataSpec {
+            shards: 1,
+            validation_fraction: Some(0.2),
+            max_rows: None,
+            ..generated_spec(0, 0)
+        };
+        let spec = DataSpec { test_fraction: Some(0.1), ..plain.clone() };
+        let (without, with) =
+            (Deal::new(&plain, 200, None).unwrap(), Deal::new(&spec, 200, None).unwrap());
+        assert_eq!((with.test.len(), with.validation.len(), with.train.len()), (20, 40, 140));
+        assert_eq!(with.validation, without.validation);
+        let mut all = [&with.test[..], &with.validation, &with.candidates].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..200).collect::<Vec<_>>());
+        assert!(with.train.iter().all(|row| with.candidates.contains(row)));
+        assert!(with.test.is_sorted() && with.test != (0..20).collect::<Vec<_>>());
+        assert_eq!(Deal::new(&spec, 200, None).unwrap(), with);
+        assert_ne!(
+            Deal::new(&DataSpec { seed: 8, ..spec.clone() }, 200, None).unwrap().test,
+            with.test
+        );
+        // A bound takes some of the same rows.
+        let bounded =
+            Deal::new(&DataSpec { max_rows: Some(5), ..spec.clone() }, 200, None).unwrap();
+        assert_eq!((bounded.test.len(), bounded.candidates.len()), (5, 140));
+        assert!(bounded.test.iter().all(|row| with.test.contains(row)));
+        let greedy = DataSpec { test_fraction: Some(0.8), ..spec };
+        assert_eq!(
+            Deal::new(&greedy, 200, None).unwrap_err().to_string(),
+            "test_fraction: is 0.8, which of 200 rows leaves none for one of the parts; \
+             give another share, or more rows"
+        );
     }
 
     #[test]

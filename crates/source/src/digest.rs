@@ -1,20 +1,24 @@
 //! Digests of rows, shards and data sets, made so that anyone with blake3 can recompute them.
 //!
-//! * **Row**: blake3 of its part (one byte: 0 training, 1 validation), its row number (u64), the
+//! * **Row**: blake3 of its part (one byte: 0 training, 1 validation, 2 test), its row number (u64), the
 //!   elements of its inputs (u8, i32 or f32) and of its targets (i32 or f32), column by column, all
 //!   little-endian, without separators.
 //! * **Rows of a data set**: the sum of all rows' digests, each read as a little-endian 256-bit
 //!   integer, modulo 2²⁵⁶: equal for equal rows in any order, on any number of shards.
 //! * **Shard**: blake3 of its rows' digests in order, training before validation.
+//! * **Test rows**: the sum of their digests, as of a data set's rows; these are not among them.
 //! * **Data set**: blake3 of, in this order, the preparation's text (inputs and targets are in it),
 //!   preceded by its length (u64), and for each shard its number (u32), training rows (u64),
-//!   validation rows (u64) and digest.
+//!   validation rows (u64) and digest; and if there are test rows, their number (u64) and digest.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Int32Type, UInt8Type, UInt64Type};
-use arrowhop_types::{DataSetId, Digest, Part, ShardId, ShardInfo};
+use arrowhop_types::{DataSetId, Digest, Part, ShardId, ShardInfo, TestRows};
 
 use crate::parallel;
+
+/// The part of test rows.
+const TEST: u8 = 2;
 
 // A row's bytes are hashed as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "digests are defined little-endian");
@@ -56,7 +60,8 @@ impl Tally {
 
     /// Adds batches of shards, in their order.
     pub(crate) fn add(&mut self, batches: &[(u32, Part, &RecordBatch)]) {
-        let digests = parallel::map(batches, |(_, part, batch)| batch_digests(*part, batch));
+        let digests =
+            parallel::map(batches, |(_, part, batch)| batch_digests(part_byte(*part), batch));
         for ((shard, part, _), digests) in batches.iter().zip(digests) {
             let tally = &mut self.shards[*shard as usize];
             match part {
@@ -80,14 +85,23 @@ impl Tally {
     }
 }
 
+fn part_byte(part: Part) -> u8 {
+    u8::from(part == Part::Validation)
+}
+
 /// Digests of a shard's rows, in order.
 fn digests(train: &[RecordBatch], validation: &[RecordBatch]) -> Vec<[u8; 32]> {
     let parts = [(Part::Train, train), (Part::Validation, validation)];
-    let batches: Vec<(Part, &RecordBatch)> = parts
+    let batches: Vec<(u8, &RecordBatch)> = parts
         .into_iter()
-        .flat_map(|(part, batches)| batches.iter().map(move |batch| (part, batch)))
+        .flat_map(|(part, batches)| batches.iter().map(move |batch| (part_byte(part), batch)))
         .collect();
     parallel::map(&batches, |(part, batch)| batch_digests(*part, batch)).concat()
+}
+
+/// The digest of test rows in any order.
+pub(crate) fn test_digest(batches: &[RecordBatch]) -> Digest {
+    sum(parallel::map(batches, |batch| batch_digests(TEST, batch)).into_iter().flatten())
 }
 
 /// A shard's digest from those of its rows.
@@ -96,7 +110,7 @@ fn of_rows(digests: &[[u8; 32]]) -> Digest {
 }
 
 /// The sum of rows' digests modulo 2²⁵⁶.
-fn sum(digests: impl IntoIterator<Item = [u8; 32]>) -> Digest {
+pub(crate) fn sum(digests: impl IntoIterator<Item = [u8; 32]>) -> Digest {
     let mut total = [0_u8; 32];
     digests.into_iter().for_each(|digest| accumulate(&mut total, &digest));
     Digest(total)
@@ -112,7 +126,11 @@ fn accumulate(total: &mut [u8; 32], digest: &[u8; 32]) {
 }
 
 /// The name of a data set.
-pub(crate) fn data_set_id(preparation: &str, shards: &[ShardInfo]) -> DataSetId {
+pub(crate) fn data_set_id(
+    preparation: &str,
+    shards: &[ShardInfo],
+    test: Option<&TestRows>,
+) -> DataSetId {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(preparation.len() as u64).to_le_bytes());
     hasher.update(preparation.as_bytes());
@@ -122,13 +140,16 @@ pub(crate) fn data_set_id(preparation: &str, shards: &[ShardInfo]) -> DataSetId 
         hasher.update(&shard.validation_rows.to_le_bytes());
         hasher.update(&shard.digest.0);
     }
+    if let Some(test) = test {
+        hasher.update(&test.rows.to_le_bytes()).update(&test.digest.0);
+    }
     DataSetId(Digest(hasher.finalize().into()))
 }
 
-fn batch_digests(part: Part, batch: &RecordBatch) -> Vec<[u8; 32]> {
+fn batch_digests(part: u8, batch: &RecordBatch) -> Vec<[u8; 32]> {
     let [rows, columns @ ..] = batch.columns() else { panic!("a shard's batch has columns") };
     let columns: Vec<_> = columns.iter().map(row_bytes).collect();
-    let part = [u8::from(part == Part::Validation)];
+    let part = [part];
     let rows = rows.as_primitive::<UInt64Type>().values();
     let digest = |(i, row): (usize, &u64)| {
         let mut hasher = blake3::Hasher::new();

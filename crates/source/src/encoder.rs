@@ -40,10 +40,8 @@ impl Encoder {
     ) -> Result<Self, Problems> {
         let rows = &deal.candidates;
         let kind = match &of.inputs {
-            Inputs::Tensor { column, shape, normalize } => {
-                let row = deal.first_row();
-                TensorEncoder::resolve(table, column, shape.as_deref(), *normalize, row)
-                    .map(EncoderKind::Tensor)
+            Inputs::Tensor(inputs) => {
+                TensorEncoder::resolve(table, inputs, deal.first_row()).map(EncoderKind::Tensor)
             }
             Inputs::Tokens { column, length, padding, truncating } => {
                 WholeEncoder::tokens(table, column, *length, [*padding, *truncating], rows)

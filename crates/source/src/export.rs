@@ -75,7 +75,7 @@ mod tests {
     use crate::fixtures::{concat, generated_spec, train_of};
     use crate::{
         DataSpec, Inputs, Location, NamedInputs, Origin, Prepared, TableInputs, TargetKind,
-        TargetSpec, prepare,
+        TargetSpec, TensorInputs, prepare,
     };
 
     #[test]
@@ -102,15 +102,15 @@ mod tests {
             origin: Origin::Tables {
                 train: Location::File(paths[0].clone()),
                 validation: None,
+                test: None,
                 inputs: vec![NamedInputs {
                     name: None,
-                    inputs: Inputs::Tensor { column: "x".into(), shape: None, normalize: 255.0 },
+                    inputs: Inputs::Tensor(TensorInputs {
+                        normalize: 255.0,
+                        ..TensorInputs::of("x")
+                    }),
                 }],
-                targets: vec![TargetSpec {
-                    name: None,
-                    column: "y".into(),
-                    kind: TargetKind::Auto,
-                }],
+                targets: vec![TargetSpec { column: "y".into(), ..TargetSpec::default() }],
             },
             shards: 1,
             ..generated_spec(0, 0)
@@ -139,12 +139,13 @@ mod tests {
             let origin = Origin::Tables {
                 train: Location::File(path.clone()),
                 validation: None,
+                test: None,
                 inputs: vec![NamedInputs { name: None, inputs }],
-                targets: vec![TargetSpec { name: None, column: "y".into(), kind }],
+                targets: vec![TargetSpec { column: "y".into(), kind, ..TargetSpec::default() }],
             };
             prepare(&DataSpec { origin, shards: 1, ..generated_spec(0, 0) }).unwrap()
         };
-        let tensor = || Inputs::Tensor { column: "x".into(), shape: None, normalize: 255.0 };
+        let tensor = || Inputs::Tensor(TensorInputs { normalize: 255.0, ..TensorInputs::of("x") });
         let [parquet, arrow] = [0, 1].map(|i| again(&paths[i], tensor(), TargetKind::Auto));
         assert_eq!(parquet.data_set, arrow.data_set);
         assert_eq!(parquet.shards, arrow.shards);
@@ -153,7 +154,7 @@ mod tests {
         let table = Inputs::Table(TableInputs { columns: Some(columns), ..TableInputs::default() });
         let csv = again(&paths[2], table, TargetKind::Auto);
         let names = |prepared: &Prepared| match &prepared.data_set.targets[0].target {
-            Target::Classes(names) => names.iter().cloned().collect::<BTreeSet<_>>(),
+            Target::Classes(list) => list.names().iter().cloned().collect::<BTreeSet<_>>(),
             Target::Values(_) => panic!("not classes"),
         };
         assert_eq!(names(&csv), names(&parquet));

@@ -12,8 +12,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
 use crate::{
-    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Prepared, TableInputs, TargetKind,
-    TargetSpec, prepare,
+    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Prepared, Scale, TableInputs,
+    TargetSpec, TensorInputs, prepare,
 };
 
 /// One row of a shard: its number, its elements as floats, its class or values as floats.
@@ -27,26 +27,27 @@ pub(crate) fn generated_spec(rows: u64, validation_rows: u64) -> DataSpec {
         seed: 42,
         max_rows: None,
         validation_fraction: None,
+        test_fraction: None,
     }
 }
 
 /// One shard of a file whose target is the column `y`.
 pub(crate) fn file_spec(train: &Path, inputs: Inputs) -> DataSpec {
-    let target = TargetSpec { name: None, column: "y".into(), kind: TargetKind::Auto };
+    let target = TargetSpec { column: "y".into(), ..TargetSpec::default() };
     let train = Location::File(train.to_owned());
     let (inputs, targets) = (vec![NamedInputs { name: None, inputs }], vec![target]);
-    let origin = Origin::Tables { train, validation: None, inputs, targets };
+    let origin = Origin::Tables { train, validation: None, test: None, inputs, targets };
     DataSpec { origin, shards: 1, ..generated_spec(0, 0) }
 }
 
 /// The input column `x`, as it is.
 pub(crate) fn tensor() -> Inputs {
-    Inputs::Tensor { column: "x".into(), shape: None, normalize: 1.0 }
+    Inputs::Tensor(TensorInputs::of("x"))
 }
 
 /// All columns, standardised.
 pub(crate) fn all_columns() -> Inputs {
-    Inputs::Table(TableInputs { standardise: true, ..TableInputs::default() })
+    Inputs::Table(TableInputs { scale: Scale::Standardise, ..TableInputs::default() })
 }
 
 /// The same data set with a validation file.

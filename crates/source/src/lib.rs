@@ -15,6 +15,7 @@
 //! Each row is decoded once, straight into its place in the shuffled batch; rows that are not used
 //! (`max_rows`) are not decoded at all.
 
+mod classes;
 mod deal;
 mod digest;
 mod encoder;
@@ -24,6 +25,7 @@ mod filter;
 mod formats;
 mod numbers;
 mod object;
+mod packed;
 mod parallel;
 mod parquet_file;
 mod parquet_filter;
@@ -49,6 +51,7 @@ mod table_filter;
 mod tabular;
 mod target;
 mod tensor;
+mod test_rows;
 mod whole;
 mod workspace;
 
@@ -57,7 +60,11 @@ mod filter_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod madlib_tests;
+#[cfg(test)]
 mod object_tests;
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod real_data_tests;
 
@@ -71,8 +78,9 @@ pub use progress::{Glance, Progress, Stage};
 pub use shards::shard_schema;
 pub use source::Description;
 pub use spec::{
-    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Side, TableInputs, TargetKind,
-    TargetSpec,
+    DataSpec, Generator, Inputs, Location, NamedInputs, Origin, Pictures, Resampling, Scale, Side,
+    TableInputs, TargetKind, TargetSpec, TensorInputs,
 };
 pub use table_file::{TableFormat, write_table};
+pub use test_rows::prepare_test;
 pub use workspace::Workspace;

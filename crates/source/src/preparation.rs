@@ -1,20 +1,21 @@
 //! How rows were prepared, as text that is kept with the models: versioned JSON, private to this
 //! crate. Statistics are written as decimal strings, so that they read back to the same bit.
 
-use arrowhop_types::{Dtype, Encoding, InputSpec, Target, TargetColumn};
+use arrowhop_types::{ClassList, Dtype, Encoding, InputSpec, TargetColumn};
 use serde::{Deserialize, Serialize};
 
+use crate::classes::LabelType;
 use crate::encoder::{Encoder, EncoderKind};
 use crate::error::SourceError;
 use crate::shards::Buffers;
-use crate::spec::Side;
+use crate::spec::{Pictures, Resampling, Scale, Side};
 use crate::tabular::{ColumnKind, TableColumn, TableEncoder};
-use crate::target::TargetEncoder;
+use crate::target::{Learned, TargetEncoder};
 use crate::tensor::TensorEncoder;
 use crate::whole::{Meaning, WholeEncoder};
 
 /// The version written, and the only one read.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// All that is needed to prepare more rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +47,11 @@ enum InputDocument {
         column: String,
         shape: Vec<usize>,
         dtype: DtypeDocument,
+        is_converted: bool,
         normalize: f32,
+        resize: Option<ResizeDocument>,
+        channels: Option<usize>,
+        divided_by: Option<Exact>,
     },
     Tokens {
         name: String,
@@ -63,7 +68,7 @@ enum InputDocument {
     },
     Table {
         name: String,
-        standardise: bool,
+        scale: ScaleDocument,
         columns: Vec<ColumnDocument>,
     },
 }
@@ -76,6 +81,39 @@ enum DtypeDocument {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResizeDocument {
+    size: [usize; 2],
+    by: ResamplingDocument,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ResamplingDocument {
+    Nearest,
+    Bilinear,
+    Bicubic,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ScaleDocument {
+    Unscaled,
+    Standardise,
+    MinMax,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LabelsDocument {
+    Index,
+    Text,
+    Boolean,
+    Integer,
+    Float,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum SideDocument {
     Start,
@@ -85,7 +123,7 @@ enum SideDocument {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum ColumnDocument {
-    Number { name: String, mean: Exact, deviation: Exact },
+    Number { name: String, mean: Exact, deviation: Exact, least: Exact, greatest: Exact },
     Category { name: String, categories: Vec<Option<String>> },
     Bucket { name: String, bounds: Vec<Exact> },
     Hash { name: String, buckets: u32, is_number: bool },
@@ -94,7 +132,7 @@ enum ColumnDocument {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum TargetDocument {
-    Classes { name: String, column: String, classes: Vec<String>, is_index: bool },
+    Classes { name: String, column: String, classes: Vec<Option<String>>, labels: LabelsDocument },
     Values { name: String, column: String, width: usize },
 }
 
@@ -169,7 +207,8 @@ impl Preparation {
 impl From<Encoder> for InputDocument {
     fn from(Encoder { name, kind }: Encoder) -> Self {
         match kind {
-            EncoderKind::Tensor(TensorEncoder { column, input }) => {
+            EncoderKind::Tensor(encoder) => {
+                let TensorEncoder { column, input, is_converted, pictures, divided_by } = encoder;
                 let dtype = match input.dtype {
                     Dtype::U8 => DtypeDocument::U8,
                     Dtype::F32 | Dtype::I32 => DtypeDocument::F32,
@@ -177,7 +216,17 @@ impl From<Encoder> for InputDocument {
                 let Encoding::Numbers { normalize } = input.encoding else {
                     unreachable!("tensors are numbers")
                 };
-                Self::Tensor { name, column, shape: input.shape, dtype, normalize }
+                Self::Tensor {
+                    name,
+                    column,
+                    shape: input.shape,
+                    dtype,
+                    is_converted,
+                    normalize,
+                    resize: pictures.resize.map(ResizeDocument::from),
+                    channels: pictures.channels,
+                    divided_by: divided_by.map(Exact),
+                }
             }
             EncoderKind::Whole(WholeEncoder { column, length, meaning }) => match meaning {
                 Meaning::Tokens { padding, truncating } => {
@@ -188,7 +237,7 @@ impl From<Encoder> for InputDocument {
             },
             EncoderKind::Table(table) => Self::Table {
                 name,
-                standardise: table.standardise,
+                scale: table.scale.into(),
                 columns: table.columns.into_iter().map(ColumnDocument::from).collect(),
             },
         }
@@ -198,13 +247,31 @@ impl From<Encoder> for InputDocument {
 impl From<InputDocument> for Encoder {
     fn from(document: InputDocument) -> Self {
         match document {
-            InputDocument::Tensor { name, column, shape, dtype, normalize } => {
+            InputDocument::Tensor {
+                name,
+                column,
+                shape,
+                dtype,
+                is_converted,
+                normalize,
+                resize,
+                channels,
+                divided_by,
+            } => {
                 let dtype = match dtype {
                     DtypeDocument::U8 => Dtype::U8,
                     DtypeDocument::F32 => Dtype::F32,
                 };
                 let input = InputSpec::numbers(shape, dtype, normalize);
-                Self { name, kind: EncoderKind::Tensor(TensorEncoder { column, input }) }
+                let resize = resize.map(|resize| (resize.size, resize.by.into()));
+                let kind = EncoderKind::Tensor(TensorEncoder {
+                    column,
+                    input,
+                    is_converted,
+                    pictures: Pictures { resize, channels },
+                    divided_by: divided_by.map(|by| by.0),
+                });
+                Self { name, kind }
             }
             InputDocument::Tokens { name, column, length, padding, truncating } => {
                 let [padding, truncating] = [padding, truncating].map(Side::from);
@@ -215,10 +282,78 @@ impl From<InputDocument> for Encoder {
                 let meaning = Meaning::OneHot { width };
                 Self { name, kind: EncoderKind::Whole(WholeEncoder { column, length, meaning }) }
             }
-            InputDocument::Table { name, standardise, columns } => {
+            InputDocument::Table { name, scale, columns } => {
                 let columns = columns.into_iter().map(TableColumn::from).collect();
-                Self { name, kind: EncoderKind::Table(TableEncoder { standardise, columns }) }
+                Self {
+                    name,
+                    kind: EncoderKind::Table(TableEncoder { scale: scale.into(), columns }),
+                }
             }
+        }
+    }
+}
+
+impl From<([usize; 2], Resampling)> for ResizeDocument {
+    fn from((size, by): ([usize; 2], Resampling)) -> Self {
+        let by = match by {
+            Resampling::Nearest => ResamplingDocument::Nearest,
+            Resampling::Bilinear => ResamplingDocument::Bilinear,
+            Resampling::Bicubic => ResamplingDocument::Bicubic,
+        };
+        Self { size, by }
+    }
+}
+
+impl From<ResamplingDocument> for Resampling {
+    fn from(by: ResamplingDocument) -> Self {
+        match by {
+            ResamplingDocument::Nearest => Self::Nearest,
+            ResamplingDocument::Bilinear => Self::Bilinear,
+            ResamplingDocument::Bicubic => Self::Bicubic,
+        }
+    }
+}
+
+impl From<Scale> for ScaleDocument {
+    fn from(scale: Scale) -> Self {
+        match scale {
+            Scale::Unscaled => Self::Unscaled,
+            Scale::Standardise => Self::Standardise,
+            Scale::MinMax => Self::MinMax,
+        }
+    }
+}
+
+impl From<ScaleDocument> for Scale {
+    fn from(scale: ScaleDocument) -> Self {
+        match scale {
+            ScaleDocument::Unscaled => Self::Unscaled,
+            ScaleDocument::Standardise => Self::Standardise,
+            ScaleDocument::MinMax => Self::MinMax,
+        }
+    }
+}
+
+impl From<LabelType> for LabelsDocument {
+    fn from(labels: LabelType) -> Self {
+        match labels {
+            LabelType::Index => Self::Index,
+            LabelType::Text => Self::Text,
+            LabelType::Boolean => Self::Boolean,
+            LabelType::Integer => Self::Integer,
+            LabelType::Float => Self::Float,
+        }
+    }
+}
+
+impl From<LabelsDocument> for LabelType {
+    fn from(labels: LabelsDocument) -> Self {
+        match labels {
+            LabelsDocument::Index => Self::Index,
+            LabelsDocument::Text => Self::Text,
+            LabelsDocument::Boolean => Self::Boolean,
+            LabelsDocument::Integer => Self::Integer,
+            LabelsDocument::Float => Self::Float,
         }
     }
 }
@@ -242,10 +377,13 @@ impl From<SideDocument> for Side {
 }
 
 impl From<TargetEncoder> for TargetDocument {
-    fn from(TargetEncoder { name, column, target, is_index }: TargetEncoder) -> Self {
-        match target {
-            Target::Classes(classes) => Self::Classes { name, column, classes, is_index },
-            Target::Values(width) => Self::Values { name, column, width },
+    fn from(TargetEncoder { name, column, kind }: TargetEncoder) -> Self {
+        match kind {
+            Learned::Classes { list, labels } => {
+                let (classes, labels) = (list.names().to_vec(), labels.into());
+                Self::Classes { name, column, classes, labels }
+            }
+            Learned::Values(width) => Self::Values { name, column, width },
         }
     }
 }
@@ -253,11 +391,12 @@ impl From<TargetEncoder> for TargetDocument {
 impl From<TargetDocument> for TargetEncoder {
     fn from(document: TargetDocument) -> Self {
         match document {
-            TargetDocument::Classes { name, column, classes, is_index } => {
-                Self { name, column, target: Target::Classes(classes), is_index }
+            TargetDocument::Classes { name, column, classes, labels } => {
+                let (list, labels) = (ClassList::new(classes), labels.into());
+                Self { name, column, kind: Learned::Classes { list, labels } }
             }
             TargetDocument::Values { name, column, width } => {
-                Self { name, column, target: Target::Values(width), is_index: false }
+                Self { name, column, kind: Learned::Values(width) }
             }
         }
     }
@@ -267,8 +406,10 @@ impl From<TableColumn> for ColumnDocument {
     fn from(column: TableColumn) -> Self {
         let name = column.name;
         match column.kind {
-            ColumnKind::Number { mean, deviation } => {
-                Self::Number { name, mean: Exact(mean), deviation: Exact(deviation) }
+            ColumnKind::Number { mean, deviation, least, greatest } => {
+                let [mean, deviation, least, greatest] =
+                    [mean, deviation, least, greatest].map(Exact);
+                Self::Number { name, mean, deviation, least, greatest }
             }
             ColumnKind::Category(categories) => Self::Category { name, categories },
             ColumnKind::Bucket(bounds) => {
@@ -282,8 +423,10 @@ impl From<TableColumn> for ColumnDocument {
 impl From<ColumnDocument> for TableColumn {
     fn from(document: ColumnDocument) -> Self {
         match document {
-            ColumnDocument::Number { name, mean, deviation } => {
-                Self { name, kind: ColumnKind::Number { mean: mean.0, deviation: deviation.0 } }
+            ColumnDocument::Number { name, mean, deviation, least, greatest } => {
+                let [mean, deviation, least, greatest] =
+                    [mean, deviation, least, greatest].map(|number| number.0);
+                Self { name, kind: ColumnKind::Number { mean, deviation, least, greatest } }
             }
             ColumnDocument::Category { name, categories } => {
                 Self { name, kind: ColumnKind::Category(categories) }
@@ -308,13 +451,13 @@ mod tests {
     fn table(mean: f64, deviation: f64) -> Preparation {
         let categories = vec![None, Some("a\"b".into()), Some("é".into())];
         let kinds = [
-            ("age", ColumnKind::Number { mean, deviation }),
+            ("age", ColumnKind::Number { mean, deviation, least: -deviation, greatest: mean }),
             ("job", ColumnKind::Category(categories)),
             ("pay", ColumnKind::Bucket(vec![mean, deviation])),
             ("zip", ColumnKind::Hash { buckets: 256, is_number: true }),
         ];
         let columns = kinds.into_iter().map(|(name, kind)| TableColumn { name: name.into(), kind });
-        let table = TableEncoder { standardise: true, columns: columns.collect() };
+        let table = TableEncoder { scale: Scale::MinMax, columns: columns.collect() };
         let whole = |column: &str, meaning| {
             EncoderKind::Whole(WholeEncoder { column: column.into(), length: 3, meaning })
         };
@@ -330,8 +473,7 @@ mod tests {
             targets: vec![TargetEncoder {
                 name: "y".into(),
                 column: "pay".into(),
-                target: Target::Values(2),
-                is_index: false,
+                kind: Learned::Values(2),
             }],
         }
     }
@@ -348,14 +490,23 @@ mod tests {
         #[test]
         fn normalize_reads_back_to_the_bit(normalize in 1e-30_f32..1e30) {
             let input = InputSpec::numbers(vec![28, 28, 1], Dtype::U8, normalize);
-            let image = EncoderKind::Tensor(TensorEncoder { column: "image".into(), input });
+            let pictures =
+                Pictures { resize: Some(([28, 28], Resampling::Bicubic)), channels: Some(1) };
+            let image = EncoderKind::Tensor(TensorEncoder {
+                pictures,
+                is_converted: true,
+                divided_by: Some(f64::from(normalize) / 3.0),
+                ..TensorEncoder::of("image", input)
+            });
             let preparation = Preparation {
                 encoders: vec![Encoder { name: "x".into(), kind: image }],
                 targets: vec![TargetEncoder {
                     name: "y".into(),
                     column: "label".into(),
-                    target: Target::Classes(vec!["a".into()]),
-                    is_index: true,
+                    kind: Learned::Classes {
+                        list: ClassList::new(vec![None, Some("a".into()), None]),
+                        labels: LabelType::Index,
+                    },
                 }],
             };
             let text = preparation.to_text();
@@ -368,8 +519,9 @@ mod tests {
         assert_eq!(
             table(0.1, 2.0).to_text(),
             concat!(
-                r#"{"version":2,"inputs":[{"kind":"table","name":"facts","standardise":true,"#,
-                r#""columns":[{"kind":"number","name":"age","mean":"0.1","deviation":"2"},"#,
+                r#"{"version":3,"inputs":[{"kind":"table","name":"facts","scale":"min_max","#,
+                r#""columns":[{"kind":"number","name":"age","mean":"0.1","deviation":"2","#,
+                r#""least":"-2","greatest":"0.1"},"#,
                 r#"{"kind":"category","name":"job","categories":[null,"a\"b","é"]},"#,
                 r#"{"kind":"bucket","name":"pay","bounds":["0.1","2"]},"#,
                 r#"{"kind":"hash","name":"zip","buckets":256,"is_number":true}]},"#,
@@ -386,7 +538,7 @@ mod tests {
         let error = Preparation::from_text(r#"{"version":1,"more":1}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the preparation has version 1, and this program reads version 2; \
+            "the preparation has version 1, and this program reads version 3; \
              use the program that trained the model"
         );
         let unknown = table(0.0, 1.0).to_text().replace(r#""width":2"#, r#""width":2,"depth":1"#);

@@ -21,6 +21,7 @@ use crate::spec::{
 };
 use crate::table::Table;
 use crate::target::{Labels, TargetEncoder};
+use crate::test_rows;
 use crate::workspace::Workspace;
 
 /// A data set and its shards.
@@ -64,7 +65,7 @@ pub fn prepare(spec: &DataSpec) -> Result<Prepared, SourceError> {
 pub fn prepare_within(spec: &DataSpec, workspace: &Workspace) -> Result<Prepared, SourceError> {
     spec.check()?;
     let prepared = match &spec.origin {
-        Origin::Tables { train, validation, inputs, targets } => {
+        Origin::Tables { train, validation, inputs, targets, .. } => {
             let columns = Columns { inputs, targets };
             prepare_tables(spec, train, validation.as_ref(), &columns, workspace)
         }
@@ -102,6 +103,7 @@ fn prepare_tables(
     };
     let train = find(train)?;
     let validation = validation.map(&mut find).transpose()?.flatten();
+    let test = test_rows::location(&spec.origin).map(&mut find).transpose()?.flatten();
     problems.or(())?;
     let train = train.expect("it was found without a problem");
 
@@ -130,6 +132,14 @@ fn prepare_tables(
             [train, own.as_ref().unwrap_or(train)]
         })
         .collect();
+    // What is wrong with them says what test rows would be prepared by.
+    let test = if problems.is_empty() {
+        let of_train: Vec<&Labels> = labels.iter().map(|[train, _]| *train).collect();
+        let of_train = (&train, &deal, of_train.as_slice());
+        test_rows::measure(spec, &preparation, test.as_ref(), of_train)?
+    } else {
+        None
+    };
     let fill = |batches: &[BatchRows], buffers: &mut [Buffers]| {
         let mut problems = problems.clone();
         for (encoder, buffers) in preparation.encoders.iter().zip(buffers) {
@@ -143,7 +153,8 @@ fn prepare_tables(
         }
         problems.or(())
     };
-    let shuffle = Shuffle { spec, preparation: &preparation, batches: &batches, labels: &labels };
+    let (batches, labels) = (&batches, &labels);
+    let shuffle = Shuffle { spec, preparation: &preparation, batches, labels, test };
     let prepared = shuffle.prepared(workspace, fill)?;
     Ok(Prepared { sources, ..prepared })
 }
@@ -186,8 +197,9 @@ fn prepare_generated(
         Ok(())
     };
     let labels = Shapes::labels(counts.0.max(counts.1));
-    let labels = [[&labels, &labels]];
-    let shuffle = Shuffle { spec, preparation: &preparation, batches: &batches, labels: &labels };
+    let test = test_rows::measure_shapes(&preparation, shapes, &deal, &labels)?;
+    let (batches, labels) = (&batches, &[[&labels, &labels]]);
+    let shuffle = Shuffle { spec, preparation: &preparation, batches, labels, test };
     shuffle.prepared(workspace, fill)
 }
 
@@ -198,10 +210,10 @@ mod tests {
     use arrow::array::{BinaryArray, Float64Array, Int32Array};
 
     use super::*;
-    use crate::Inputs;
     use crate::fixtures::{
         column, file_spec, generated_spec, png, problems, tensor, train_of, validation_of, write,
     };
+    use crate::{Inputs, TensorInputs};
 
     #[test]
     fn the_same_seed_gives_the_same_bits_and_another_the_same_rows_in_another_order() {
@@ -252,7 +264,10 @@ mod tests {
             max_rows: Some(5),
             ..file_spec(
                 path,
-                Inputs::Tensor { column: "x".into(), shape: Some(vec![2, 2, 1]), normalize: 1.0 },
+                Inputs::Tensor(TensorInputs {
+                    shape: Some(vec![2, 2, 1]),
+                    ..TensorInputs::of("x")
+                }),
             )
         };
         let y = || column("y", Int32Array::from_iter_values(0..40));

@@ -5,7 +5,7 @@ use arrowhop_types::{InputSpec, Part, Problems, TargetColumn};
 
 use crate::deal::BatchRows;
 use crate::encoder::Encoder;
-use crate::error::{SourceError, gather};
+use crate::error::{SourceError, gather, gather_input};
 use crate::preparation::Preparation;
 use crate::shapes::Shapes;
 use crate::shards::{Buffers, batch_rows, into_batches};
@@ -98,6 +98,36 @@ fn new_from_table(
     options: &NewOptions,
 ) -> Result<NewRows, SourceError> {
     let rows = bounded(table.rows(), options);
+    let targets = &preparation.targets;
+    let is_used = match options.target {
+        TargetUse::Required => true,
+        TargetUse::Ignored => false,
+        TargetUse::IfPresent => {
+            targets.iter().all(|target| table.schema().index_of(&target.column).is_ok())
+        }
+    };
+    let mut label_problems = Problems::new();
+    let mut labels = Vec::new();
+    for target in targets.iter().filter(|_| is_used) {
+        labels.extend(gather(&mut label_problems, target.labels(table, rows)));
+    }
+    let labels = if label_problems.is_empty() { labels } else { Vec::new() };
+    let mut problems = Problems::new();
+    let rows: Vec<u32> = (0..rows).collect();
+    let labels: Vec<&Labels> = labels.iter().collect();
+    let made = gather_input(&mut problems, encode(preparation, table, &rows, &labels))?;
+    problems.extend("", &label_problems);
+    problems.or(())?;
+    Ok(made.expect("it was made without a problem"))
+}
+
+/// Some rows of a table, ascending, with labels of all its rows where there are any.
+pub(crate) fn encode(
+    preparation: &Preparation,
+    table: &Table,
+    rows: &[u32],
+    labels: &[&Labels],
+) -> Result<NewRows, SourceError> {
     let inputs: Vec<_> = preparation.encoders.iter().map(Encoder::input).collect();
     let batches = in_order(rows, batch_rows(&inputs));
     let mut problems = Problems::new();
@@ -108,20 +138,23 @@ fn new_from_table(
         gather(&mut problems, done);
         filled.push(buffers);
     }
-    let targets = &preparation.targets;
-    let is_used = match options.target {
-        TargetUse::Required => true,
-        TargetUse::Ignored => false,
-        TargetUse::IfPresent => {
-            targets.iter().all(|target| table.schema().index_of(&target.column).is_ok())
-        }
-    };
-    let mut labels = Vec::new();
-    for target in targets.iter().filter(|_| is_used) {
-        labels.extend(gather(&mut problems, target.labels(table, rows)));
-    }
     problems.or(())?;
-    Ok(new_rows(preparation, &batches, filled, &labels))
+    Ok(new_rows(preparation, &batches, filled, labels))
+}
+
+/// Some rows of the generator's part.
+pub(crate) fn encode_shapes(
+    preparation: &Preparation,
+    shapes: Shapes,
+    part: Part,
+    rows: &[u32],
+    labels: &[&Labels],
+) -> Result<NewRows, SourceError> {
+    let input = preparation.encoders[0].input();
+    let batches = in_order(rows, batch_rows(std::slice::from_ref(&input)));
+    let mut buffers = Buffers::new(&batches, &input)?;
+    shapes.fill(&batches, &mut buffers, Part::Train, part);
+    Ok(new_rows(preparation, &batches, vec![buffers], labels))
 }
 
 fn new_from_generator(
@@ -142,24 +175,22 @@ fn new_from_generator(
     if rows == 0 {
         return Err(Problems::one("generator", format!("makes no {} rows", part.name())).into());
     }
-    let input = own.encoders[0].input();
-    let batches = in_order(rows, batch_rows(std::slice::from_ref(&input)));
-    let mut buffers = Buffers::new(&batches, &input)?;
-    shapes.fill(&batches, &mut buffers, Part::Train, part);
     let labels = (options.target != TargetUse::Ignored).then(|| Shapes::labels(rows));
-    Ok(new_rows(preparation, &batches, vec![buffers], labels.as_slice()))
+    let rows: Vec<u32> = (0..rows).collect();
+    let labels: Vec<&Labels> = labels.iter().collect();
+    encode_shapes(preparation, shapes, part, &rows, &labels)
 }
 
 fn new_rows(
     preparation: &Preparation,
     batches: &[BatchRows],
     buffers: Vec<Buffers>,
-    labels: &[Labels],
+    labels: &[&Labels],
 ) -> NewRows {
     let inputs = preparation.inputs(&buffers);
     let targets = preparation.learned();
     let has_targets = !labels.is_empty();
-    let labelled: Vec<_> = labels.iter().map(|labels| [labels, labels]).collect();
+    let labelled: Vec<_> = labels.iter().map(|&labels| [labels, labels]).collect();
     let columns = if has_targets { targets.as_slice() } else { &[] };
     let all: Vec<_> = batches.iter().collect();
     let made = into_batches(&all, &inputs, buffers, columns, &labelled);
@@ -172,8 +203,7 @@ fn bounded(rows: u32, options: &NewOptions) -> u32 {
     bound.map_or(rows, |bound| rows.min(bound))
 }
 
-fn in_order(rows: u32, batch_rows: usize) -> Vec<BatchRows> {
-    let rows: Vec<u32> = (0..rows).collect();
+fn in_order(rows: &[u32], batch_rows: usize) -> Vec<BatchRows> {
     let batch = |rows: &[u32]| BatchRows { shard: 0, part: Part::Train, rows: rows.to_vec() };
     rows.chunks(batch_rows).map(batch).collect()
 }

@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use arrowhop_types::{Dtype, Part, Target};
+use arrowhop_types::{ClassList, Dtype, Part, Target};
 
 use crate::fixtures::{all_columns, generated_spec, train_of, validation_of};
-use crate::{DataSpec, Inputs, Location, NamedInputs, Origin, TargetKind, TargetSpec, prepare};
+use crate::{DataSpec, Inputs, Location, NamedInputs, Origin, TargetSpec, TensorInputs, prepare};
 
 fn data(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
@@ -18,12 +18,13 @@ fn data(name: &str) -> Option<PathBuf> {
 }
 
 fn spec(train: PathBuf, validation: Option<PathBuf>, inputs: Inputs) -> DataSpec {
-    let target = TargetSpec { name: None, column: "label".into(), kind: TargetKind::Auto };
+    let target = TargetSpec { column: "label".into(), ..TargetSpec::default() };
     let (inputs, targets) = (vec![NamedInputs { name: None, inputs }], vec![target]);
     DataSpec {
         origin: Origin::Tables {
             train: Location::File(train),
             validation: validation.map(Location::File),
+            test: None,
             inputs,
             targets,
         },
@@ -32,7 +33,7 @@ fn spec(train: PathBuf, validation: Option<PathBuf>, inputs: Inputs) -> DataSpec
 }
 
 fn images(normalize: f32) -> Inputs {
-    Inputs::Tensor { column: "image".into(), shape: None, normalize }
+    Inputs::Tensor(TensorInputs { normalize, ..TensorInputs::of("image") })
 }
 
 #[test]
@@ -49,8 +50,8 @@ fn cifar_10_is_decoded_as_far_as_it_is_used() {
         (set.inputs[0].shape.as_slice(), set.inputs[0].dtype),
         (&[32, 32, 3][..], Dtype::U8)
     );
-    let Target::Classes(names) = &set.targets[0].target else { panic!("not classes") };
-    assert_eq!((names.len(), names[0].as_str(), names[9].as_str()), (10, "airplane", "truck"));
+    let Target::Classes(list) = &set.targets[0].target else { panic!("not classes") };
+    assert_eq!((list.len(), list.name(0), list.name(9)), (10, Some("airplane"), Some("truck")));
     assert_eq!((set.rows(Part::Train), set.rows(Part::Validation)), (200, 200));
     assert!(set.shards.iter().all(|s| (s.train_rows, s.validation_rows) == (50, 50)));
     let mean = |x: &[f32]| x.iter().sum::<f32>() / 3_072.0;
@@ -105,8 +106,9 @@ fn iris_is_split_and_bounded_without_losing_a_class() {
     assert_eq!(prepared.data_set.inputs[0].shape, [4]);
     assert_eq!(prepared.data_set.rows(Part::Train), 60);
     assert_eq!(prepared.data_set.rows(Part::Validation), 30);
-    let names = ["setosa", "versicolor", "virginica"].map(str::to_owned).to_vec();
-    assert_eq!(prepared.data_set.targets[0].target, Target::Classes(names));
+    let names = ["setosa", "versicolor", "virginica"];
+    let list = ClassList::named(names);
+    assert_eq!(prepared.data_set.targets[0].target, Target::Classes(list));
     for class in [0.0, 1.0, 2.0] {
         let rows = train_of(&prepared).iter().filter(|(.., y)| y[0] == class).count();
         assert!((10..=30).contains(&rows), "{rows} of class {class}");

@@ -4,9 +4,9 @@ use arrow::array::{AsArray, Float64Array, StringArray};
 use arrow::datatypes::{DataType, Float64Type};
 use arrowhop_types::Problems;
 
+use crate::classes::texts;
 use crate::numbers::cast_exactly;
 use crate::table::{Chunk, Table};
-use crate::target::texts;
 
 /// Whether a column is one of numbers; else it is one of categories.
 pub(crate) fn is_number(table: &Table, name: &str) -> Result<bool, Problems> {

@@ -10,16 +10,17 @@
 use std::sync::Mutex;
 
 use arrowhop_types::stream::Stream;
-use arrowhop_types::{Dtype, InputSpec, Part, Problems, Target};
+use arrowhop_types::{ClassList, Dtype, InputSpec, Part, Problems};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::classes::LabelType;
 use crate::deal::BatchRows;
 use crate::encoder::{Encoder, EncoderKind};
 use crate::parallel;
 use crate::preparation::Preparation;
 use crate::shards::{Buffers, slots};
-use crate::target::{Labels, TargetEncoder};
+use crate::target::{Labels, Learned, TargetEncoder};
 use crate::tensor::TensorEncoder;
 
 /// Pixels along a side.
@@ -85,14 +86,16 @@ impl Shapes {
     pub(crate) fn preparation() -> Preparation {
         let side = usize::from(SIDE);
         let input = InputSpec::numbers(vec![side, side, 1], Dtype::U8, 255.0);
-        let image = EncoderKind::Tensor(TensorEncoder { column: "image".into(), input });
+        let image = EncoderKind::Tensor(TensorEncoder::of("image", input));
         Preparation {
             encoders: vec![Encoder { name: "x".into(), kind: image }],
             targets: vec![TargetEncoder {
                 name: "y".into(),
                 column: "label".into(),
-                target: Target::Classes(CLASSES.map(str::to_owned).to_vec()),
-                is_index: true,
+                kind: Learned::Classes {
+                    list: ClassList::named(CLASSES),
+                    labels: LabelType::Index,
+                },
             }],
         }
     }

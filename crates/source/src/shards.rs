@@ -19,6 +19,7 @@ use arrowhop_types::{Dtype, InputSpec, Part, ROW, Target, TargetColumn};
 use bytemuck::Pod;
 use bytes::Bytes;
 
+use crate::classes::INDEXED;
 use crate::deal::BatchRows;
 use crate::error::SourceError;
 use crate::parallel;
@@ -109,16 +110,17 @@ pub(crate) fn extension(name: &str, metadata: String) -> HashMap<String, String>
 
 fn target_field(TargetColumn { name, target }: &TargetColumn) -> Field {
     match target {
-        Target::Classes(names) => {
-            let names = serde_json::Value::from(names.as_slice()).to_string();
+        Target::Classes(list) => {
+            let names = serde_json::json!(list.names()).to_string();
             Field::new(name, DataType::Int32, false)
-                .with_metadata([("classes".to_owned(), names)].into())
+                .with_metadata([(INDEXED.to_owned(), names)].into())
         }
         Target::Values(width) => Field::new(name, list_of(DataType::Float32, *width), false),
     }
 }
 
-fn list_of(element: DataType, length: usize) -> DataType {
+/// Lists of so many elements.
+pub(crate) fn list_of(element: DataType, length: usize) -> DataType {
     DataType::FixedSizeList(element_field(element), list_length(length))
 }
 
@@ -307,6 +309,7 @@ impl Labels {
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Float32Type, Int32Type};
+    use arrowhop_types::ClassList;
 
     use super::*;
 
@@ -327,7 +330,7 @@ mod tests {
         for (row, slot) in rows.iter().zip(slots) {
             slot.fill(f32::from(u8::try_from(*row).unwrap()));
         }
-        let target = TargetColumn::only(Target::Classes(vec!["a".into(), "b".into()]));
+        let target = TargetColumn::only(Target::Classes(ClassList::named(["a", "b"])));
         let (train, validation) = (Labels::Classes(vec![0, 1, 0, 1, 0]), Labels::Classes(vec![1]));
         let buffers = vec![Buffers::F32(buffers)];
         let all: Vec<_> = batches.iter().collect();
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn fields_say_what_they_are() {
         let inputs = [InputSpec::numbers(vec![28, 28, 1], Dtype::U8, 255.0)];
-        let target = TargetColumn::only(Target::Classes(vec!["a\"".into()]));
+        let target = TargetColumn::only(Target::Classes(ClassList::named(["a\""])));
         let schema = shard_schema(&inputs, &[target]);
         let x = schema.field(1).metadata();
         assert_eq!(x["ARROW:extension:name"], "arrow.fixed_shape_tensor");

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrowhop_types::{DataSet, InputSpec, Part, Problems};
+use arrowhop_types::{DataSet, InputSpec, Part, Problems, TestRows};
 
 use crate::deal::BatchRows;
 use crate::digest::{self, Tally};
@@ -32,6 +32,8 @@ pub(crate) struct Shuffle<'a> {
     pub(crate) batches: &'a [BatchRows],
     /// For each target the labels of the training rows, then those of the validation rows.
     pub(crate) labels: &'a [[&'a Labels; 2]],
+    /// The rows that were set aside.
+    pub(crate) test: Option<TestRows>,
 }
 
 impl Shuffle<'_> {
@@ -128,11 +130,12 @@ impl Shuffle<'_> {
         let (shards, rows_digest) = tally.finish();
         let preparation = self.preparation.to_text();
         DataSet {
-            id: digest::data_set_id(&preparation, &shards),
+            id: digest::data_set_id(&preparation, &shards, self.test.as_ref()),
             name: self.spec.name.clone(),
             inputs,
             targets: self.preparation.learned(),
             shards,
+            test: self.test.clone(),
             rows_digest,
             preparation,
         }

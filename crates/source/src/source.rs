@@ -12,6 +12,7 @@ use arrowhop_types::Problems;
 use crate::error::SourceError;
 use crate::formats::{self, Format};
 use crate::object::Object;
+use crate::packed::PackedSource;
 use crate::parquet_file::ParquetFile;
 use crate::postgres::{self, PartReport, Request, Server};
 use crate::spec::Location;
@@ -58,6 +59,7 @@ impl Location {
             Self::Object(url) => Box::new(ObjectSource(url)),
             Self::Postgres { server, request } => Box::new(PostgresSource { server, request }),
             Self::Filtered { of, filter } => Box::new(FilteredSource { of, filter }),
+            Self::Packed { table, summary } => Box::new(PackedSource { table, summary }),
         }
     }
 
@@ -68,7 +70,7 @@ impl Location {
             Self::File(path) => path.display().to_string(),
             Self::Object(url) => url.clone(),
             Self::Postgres { request, .. } => request.rows.name(),
-            Self::Filtered { of, .. } => of.name(),
+            Self::Filtered { of, .. } | Self::Packed { table: of, .. } => of.name(),
         }
     }
 

@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use arrowhop_types::{Problems, ROW};
+use arrowhop_types::{Dtype, Problems, ROW};
 
 use crate::filter::Filter;
+use crate::pictures::SIDE_MAX;
 use crate::postgres::{Request, Server};
 
+/// Classes are at most this many: 2¹⁶.
+pub(crate) const CLASSES_MAX: usize = 1 << 16;
 /// Elements of one example are at most this many: 2²⁴.
 pub(crate) const ELEMENTS_MAX: usize = 1 << 24;
 /// Inputs are at most this many, and targets too: what MADlib's five leave room for, within the 16
@@ -32,6 +35,10 @@ pub struct DataSpec {
     pub max_rows: Option<u64>,
     /// Where there is no validation data of its own: this share of the rows, drawn at random.
     pub validation_fraction: Option<f64>,
+    /// Where there is no test data of its own: this share of the training source's rows, drawn at
+    /// random of those that are not for validation. Nothing is learned of test rows, statistics
+    /// included, but which classes there are.
+    pub test_fraction: Option<f64>,
 }
 
 /// Where one table is.
@@ -43,6 +50,13 @@ pub enum Location {
     /// A file of the same kinds, but no folder, in an object store: `s3://bucket/key`, `gs://…`, `az://…`,
     /// `https://…`.
     Object(String),
+    /// A table that MADlib packed, with its summary; see [`Location::packed`].
+    Packed {
+        /// Buffers of rows.
+        table: Box<Location>,
+        /// What they are.
+        summary: Box<Location>,
+    },
     /// Rows of a PostgreSQL database. Which columns are read follows from what is done with them.
     Postgres {
         /// The database.
@@ -74,7 +88,7 @@ impl Location {
     pub fn request_mut(&mut self) -> Option<&mut Request> {
         match self {
             Self::Postgres { request, .. } => Some(request),
-            Self::Filtered { of, .. } => of.request_mut(),
+            Self::Filtered { of, .. } | Self::Packed { table: of, .. } => of.request_mut(),
             Self::File(_) | Self::Object(_) => None,
         }
     }
@@ -95,6 +109,8 @@ pub enum Origin {
         train: Location,
         /// Validation rows.
         validation: Option<Location>,
+        /// Test rows.
+        test: Option<Location>,
         /// Which columns become inputs; at least one entry.
         inputs: Vec<NamedInputs>,
         /// Which columns are learned; at least one.
@@ -130,17 +146,8 @@ pub struct NamedInputs {
 /// Which columns become an input, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inputs {
-    /// One column holds the whole input: raw bytes, JPEG or PNG images (also as Hugging Face's
-    /// `{bytes, path}`), or lists of numbers, nested or not. Bytes stay bytes, other numbers become
-    /// f32.
-    Tensor {
-        /// The column.
-        column: String,
-        /// The shape of one example; else the field's metadata, the first image or the lists say.
-        shape: Option<Vec<usize>>,
-        /// Elements are divided by this when a batch is gathered; 1 for none.
-        normalize: f32,
-    },
+    /// One column holds the whole input.
+    Tensor(TensorInputs),
     /// One column of sequences of tokens: lists of whole numbers from 0, or one number a row.
     Tokens {
         /// The column.
@@ -163,6 +170,59 @@ pub enum Inputs {
     Table(TableInputs),
 }
 
+/// A column of raw bytes, JPEG or PNG images (also as Hugging Face's `{bytes, path}`), or lists of
+/// numbers, nested or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInputs {
+    /// The column.
+    pub column: String,
+    /// The shape of one example; else the field's metadata, the first image or the lists say.
+    pub shape: Option<Vec<usize>>,
+    /// Elements are divided by this when a batch is gathered; 1 for none.
+    pub normalize: f32,
+    /// What elements become, other than by themselves: bytes stay bytes, other numbers become f32.
+    /// Numbers that become bytes must be whole numbers from 0 to 255.
+    pub dtype: Option<Dtype>,
+    /// What images become; then they may differ in size, or in channels.
+    pub pictures: Pictures,
+}
+
+impl TensorInputs {
+    /// A column as it is.
+    #[must_use]
+    pub fn of(column: impl Into<String>) -> Self {
+        Self {
+            column: column.into(),
+            shape: None,
+            normalize: 1.0,
+            dtype: None,
+            pictures: Pictures::default(),
+        }
+    }
+}
+
+/// What images are converted to, channels first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pictures {
+    /// Height and width, and how they are reached; else as they are.
+    pub resize: Option<([usize; 2], Resampling)>,
+    /// 1, grey, or 3, colour; else as they are. Grey is ITU-R BT.601's luma.
+    pub channels: Option<usize>,
+}
+
+/// How an image gets another size. When it shrinks, each pixel is a weighted mean of all that it stands
+/// for, as in Pillow (in Keras: `antialias=True`), but for `Nearest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resampling {
+    /// The pixel that is nearest.
+    Nearest,
+    /// Weights fall linearly with distance.
+    #[default]
+    Bilinear,
+    /// Weights are R. G. Keys's cubic with a = −0.5.
+    Bicubic,
+}
+
 /// Scalar columns that become one vector.
 ///
 /// Numbers are kept (a missing one becomes the training mean), or fall into buckets; strings and
@@ -174,9 +234,8 @@ pub struct TableInputs {
     /// The columns in order; else all but the targets, those of other inputs, `id` and
     /// `__index_level_0__`.
     pub columns: Option<Vec<String>>,
-    /// Numbers have the training mean subtracted and are divided by the training standard deviation
-    /// (of the population).
-    pub standardise: bool,
+    /// What is done with numbers that are kept.
+    pub scale: Scale,
     /// Columns of numbers whose values are categories.
     pub categories: Vec<String>,
     /// Numbers fall into one bucket more than there are bounds, ascending: below the first, from
@@ -185,6 +244,20 @@ pub struct TableInputs {
     /// Categories are hashed into so many buckets: the first 8 bytes of blake3 of the text, as a
     /// little-endian number, modulo these. A missing category is the empty text.
     pub hash_buckets: Option<u32>,
+}
+
+/// How numbers are scaled, by what the training rows say. A column that is constant in training becomes
+/// zeros; other numbers are scaled alike wherever they are, beyond the training rows' range, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scale {
+    /// They stay as they are.
+    #[default]
+    Unscaled,
+    /// The mean is subtracted, and what is left is divided by the standard deviation (of the
+    /// population).
+    Standardise,
+    /// From the least to the greatest, to 0 to 1.
+    MinMax,
 }
 
 /// One end of a sequence.
@@ -197,7 +270,7 @@ pub enum Side {
 }
 
 /// Which column is learned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetSpec {
     /// What the shards' column is called; else `y` for the only target, and the column's own name
     /// where there are several.
@@ -206,6 +279,10 @@ pub struct TargetSpec {
     pub column: String,
     /// What it holds.
     pub kind: TargetKind,
+    /// Outputs of a network for its classes, at least as many as these: the rest is padding.
+    pub num_classes: Option<u32>,
+    /// Missing values are a class, the first one, where the training table has any.
+    pub null_class: bool,
 }
 
 /// What a target column holds.
@@ -214,7 +291,7 @@ pub enum TargetKind {
     /// Strings, booleans and integers are classes; floats and lists of numbers are values.
     #[default]
     Auto,
-    /// Classes, whatever the type allows.
+    /// Classes, floats as well.
     Classes,
     /// Numbers to be predicted.
     Values,
@@ -231,14 +308,20 @@ impl DataSpec {
         if self.max_rows == Some(0) {
             problems.push("max_rows", "is 0; give at least 1");
         }
-        if let Some(fraction) = self.validation_fraction {
+        let parts = [
+            ("validation", self.validation_fraction, self.origin.has_validation()),
+            ("test", self.test_fraction, self.origin.has_test()),
+        ];
+        for (part, fraction, has_own) in parts {
+            let Some(fraction) = fraction else { continue };
+            let place = format!("{part}_fraction");
             if !(fraction > 0.0 && fraction < 1.0) {
-                let text = format!("is {fraction}; give a number between 0 and 1");
-                problems.push("validation_fraction", text);
+                problems.push(&place, format!("is {fraction}; give a number between 0 and 1"));
             }
-            if self.origin.has_validation() {
-                let text = "is given, but there is validation data already; give one of the two";
-                problems.push("validation_fraction", text);
+            if has_own {
+                let text =
+                    format!("is given, but there is {part} data already; give one of the two");
+                problems.push(&place, text);
             }
         }
         if let Origin::Tables { inputs, targets, .. } = &self.origin {
@@ -254,6 +337,10 @@ impl Origin {
             Self::Tables { validation, .. } => validation.is_some(),
             Self::Generated(Generator::Shapes { validation_rows, .. }) => *validation_rows > 0,
         }
+    }
+
+    fn has_test(&self) -> bool {
+        matches!(self, Self::Tables { test: Some(_), .. })
     }
 }
 
@@ -309,6 +396,11 @@ fn check_columns(inputs: &[NamedInputs], targets: &[TargetSpec], problems: &mut 
     for of in inputs {
         of.inputs.check(targets, problems);
     }
+    for count in targets.iter().filter_map(|target| target.num_classes) {
+        if count == 0 || count as usize > CLASSES_MAX {
+            problems.push("num_classes", format!("is {count}; give 1 to {CLASSES_MAX}"));
+        }
+    }
     let mut taken = BTreeSet::from([ROW.to_owned()]);
     for name in input_names(inputs).into_iter().chain(target_names(targets)) {
         if name.is_empty() {
@@ -324,7 +416,7 @@ impl Inputs {
     /// The column that it is, unless it is a table.
     pub(crate) fn column(&self) -> Option<&str> {
         match self {
-            Self::Tensor { column, .. }
+            Self::Tensor(TensorInputs { column, .. })
             | Self::Tokens { column, .. }
             | Self::OneHot { column, .. } => Some(column),
             Self::Table(_) => None,
@@ -342,16 +434,7 @@ impl Inputs {
     fn check(&self, targets: &[TargetSpec], problems: &mut Problems) {
         let is_target = |column: &str| targets.iter().any(|target| target.column == column);
         match self {
-            Self::Tensor { shape, normalize, .. } => {
-                if !(normalize.is_finite() && *normalize > 0.0) {
-                    problems.push("normalize", format!("is {normalize}; give a positive number"));
-                }
-                if let Some(shape) = shape
-                    && elements(shape).is_none()
-                {
-                    problems.push("shape", shape_text(shape));
-                }
-            }
+            Self::Tensor(tensor) => tensor.check(problems),
             Self::Tokens { length: Some(length), .. } if elements(&[*length]).is_none() => {
                 problems.push("length", format!("is {length}; give 1 to {ELEMENTS_MAX}"));
             }
@@ -362,6 +445,35 @@ impl Inputs {
         if let Some(column) = self.column().filter(|column| is_target(column)) {
             let text = format!("`{column}` is the target, too; name another column");
             problems.push("input column", text);
+        }
+    }
+}
+
+impl TensorInputs {
+    fn check(&self, problems: &mut Problems) {
+        let Self { normalize, shape, pictures, .. } = self;
+        if !(normalize.is_finite() && *normalize > 0.0) {
+            problems.push("normalize", format!("is {normalize}; give a positive number"));
+        }
+        if let Some(shape) = shape
+            && elements(shape).is_none()
+        {
+            problems.push("shape", shape_text(shape));
+        }
+        if let Some((size, _)) = pictures.resize
+            && (elements(&size).is_none() || size.iter().any(|side| *side > SIDE_MAX as usize))
+        {
+            let text = format!(
+                "is {size:?}; give a height and a width of 1 to {SIDE_MAX}, with at most \
+                 {ELEMENTS_MAX} pixels"
+            );
+            problems.push("resize", text);
+        }
+        if let Some(channels) = pictures.channels.filter(|channels| ![1, 3].contains(channels)) {
+            problems.push("channels", format!("is {channels}; give 1, for grey, or 3, for colour"));
+        }
+        if self.dtype == Some(Dtype::I32) {
+            problems.push("dtype", "is i32, which tokens are; give u8 or f32");
         }
     }
 }
@@ -418,7 +530,7 @@ mod tests {
     use super::*;
 
     fn target(column: &str) -> TargetSpec {
-        TargetSpec { name: None, column: column.into(), kind: TargetKind::Auto }
+        TargetSpec { column: column.into(), ..TargetSpec::default() }
     }
 
     fn found(inputs: Vec<(Option<&str>, Inputs)>, targets: &[TargetSpec]) -> String {
@@ -438,20 +550,26 @@ mod tests {
             origin: Origin::Tables {
                 train: Location::File("train.parquet".into()),
                 validation: Some(Location::File("validation.parquet".into())),
+                test: None,
                 inputs: vec![NamedInputs {
                     name: None,
-                    inputs: Inputs::Tensor {
-                        column: "label".into(),
+                    inputs: Inputs::Tensor(TensorInputs {
                         shape: Some(vec![3, 0]),
                         normalize: 0.0,
-                    },
+                        pictures: Pictures {
+                            resize: Some(([0, 3], Resampling::Bilinear)),
+                            channels: Some(4),
+                        },
+                        ..TensorInputs::of("label")
+                    }),
                 }],
-                targets: vec![target("label")],
+                targets: vec![TargetSpec { num_classes: Some(0), ..target("label") }],
             },
             shards: 0,
             seed: 1,
             max_rows: Some(0),
             validation_fraction: Some(1.0),
+            test_fraction: Some(0.0),
         };
         assert_eq!(
             spec.check().unwrap_err().to_string(),
@@ -459,9 +577,14 @@ mod tests {
              max_rows: is 0; give at least 1\n\
              validation_fraction: is 1; give a number between 0 and 1\n\
              validation_fraction: is given, but there is validation data already; give one of the two\n\
+             test_fraction: is 0; give a number between 0 and 1\n\
              normalize: is 0; give a positive number\n\
              shape: is [3, 0]; give at least one length, none zero, at most 16777216 elements\n\
-             input column: `label` is the target, too; name another column"
+             resize: is [0, 3]; give a height and a width of 1 to 16384, with at most 16777216 \
+             pixels\n\
+             channels: is 4; give 1, for grey, or 3, for colour\n\
+             input column: `label` is the target, too; name another column\n\
+             num_classes: is 0; give 1 to 65536"
         );
     }
 

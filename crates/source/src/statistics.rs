@@ -1,4 +1,4 @@
-//! What the training rows say of a scalar column: mean and deviation, or its categories. Chunks are
+//! What the training rows say of a scalar column: mean, deviation and range, or its categories. Chunks are
 //! summed up alone and then added in the file's order, so that threads change no bit.
 
 use std::collections::BTreeSet;
@@ -17,8 +17,8 @@ const CATEGORY_BYTES_MAX: usize = 256;
 
 /// What is known of a column from some of its rows.
 pub(crate) enum Statistics {
-    /// Count, mean, and sum of squared distances from the mean.
-    Number { count: f64, mean: f64, squares: f64 },
+    /// Count, mean, sum of squared distances from the mean, least and greatest.
+    Number { count: f64, mean: f64, squares: f64, least: f64, greatest: f64 },
     /// Whether a value is missing, and the values there are.
     Category { has_missing: bool, values: BTreeSet<String> },
 }
@@ -33,14 +33,17 @@ impl Statistics {
     ) -> Result<Self, Problems> {
         if is_number {
             let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+            let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
             // B. P. Welford, Technometrics 4(3), 1962: one pass, no cancellation.
             for value in numbers(table, chunk, name)?.iter().flatten() {
                 count += 1.0;
                 let distance = value - mean;
                 mean += distance / count;
                 squares += distance * (value - mean);
+                least = least.min(value);
+                greatest = greatest.max(value);
             }
-            return Ok(Self::Number { count, mean, squares });
+            return Ok(Self::Number { count, mean, squares, least, greatest });
         }
         let column = strings(table, chunk, name)?;
         let mut values = BTreeSet::new();
@@ -65,9 +68,17 @@ impl Statistics {
     pub(crate) fn add(&mut self, other: Self) {
         match (self, other) {
             (
-                Self::Number { count, mean, squares },
-                Self::Number { count: more, mean: other_mean, squares: other_squares },
+                Self::Number { count, mean, squares, least, greatest },
+                Self::Number {
+                    count: more,
+                    mean: other_mean,
+                    squares: other_squares,
+                    least: other_least,
+                    greatest: other_greatest,
+                },
             ) => {
+                *least = least.min(other_least);
+                *greatest = greatest.max(other_greatest);
                 let total = *count + more;
                 if total > 0.0 {
                     let distance = other_mean - *mean;
@@ -96,8 +107,9 @@ impl Statistics {
             Self::Number { count: 0.0, .. } => {
                 return wrong("has no value in any training row; leave it out of columns".into());
             }
-            Self::Number { count, mean, squares } => {
-                ColumnKind::Number { mean, deviation: (squares / count).sqrt() }
+            Self::Number { count, mean, squares, least, greatest } => {
+                let deviation = (squares / count).sqrt();
+                ColumnKind::Number { mean, deviation, least, greatest }
             }
             Self::Category { values, .. } if values.len() > CATEGORIES_MAX => {
                 return wrong(format!(

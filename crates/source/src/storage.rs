@@ -100,7 +100,8 @@ fn is_identity(permutation: &serde_json::Value) -> bool {
     axes.iter().zip(0_u64..).all(|(axis, i)| axis.as_u64() == Some(i))
 }
 
-fn holds_bytes(data_type: &DataType) -> bool {
+/// Whether values of a type are bytes, alone or beside a path.
+pub(crate) fn holds_bytes(data_type: &DataType) -> bool {
     match data_type {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
         DataType::Struct(fields) => {

@@ -139,13 +139,12 @@ fn flat(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
             continue;
         }
         let classes = field.metadata().get("classes");
-        let classes: Option<Vec<String>> =
+        let classes: Option<Vec<Option<String>>> =
             classes.and_then(|names| serde_json::from_str(names).ok());
         match classes {
             Some(names) if *field.data_type() == DataType::Int32 => {
                 let numbers = column.as_primitive::<Int32Type>().iter();
-                let name =
-                    |number: i32| names.get(usize::try_from(number).ok()?).map(String::as_str);
+                let name = |number: i32| names.get(usize::try_from(number).ok()?)?.as_deref();
                 let named: StringArray = numbers.map(|number| number.and_then(name)).collect();
                 fields.push(Field::new(field.name(), DataType::Utf8, true));
                 columns.push(Arc::new(named));

@@ -1,4 +1,4 @@
-//! Scalar columns of mixed types as one vector: numbers, standardised or not, or in buckets; strings
+//! Scalar columns of mixed types as one vector: numbers, scaled or not, or in buckets; strings
 //! and booleans as one-hot vectors over the training rows' categories, or hashed.
 //!
 //! A missing number becomes the training mean; a missing string or boolean is a category of its
@@ -10,7 +10,7 @@ use arrowhop_types::{Dtype, Encoding, InputSpec, Problems};
 
 use crate::error::gather;
 use crate::scalars::{is_number, numbers, strings};
-use crate::spec::{ELEMENTS_MAX, TableInputs};
+use crate::spec::{ELEMENTS_MAX, Scale, TableInputs};
 use crate::statistics::Statistics;
 use crate::table::{Chunk, Table};
 
@@ -20,8 +20,8 @@ const ROW_NAMES: [&str; 2] = ["id", "__index_level_0__"];
 /// How columns become an input.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TableEncoder {
-    /// Numbers are standardised.
-    pub(crate) standardise: bool,
+    /// What is done with numbers.
+    pub(crate) scale: Scale,
     /// The columns, in order.
     pub(crate) columns: Vec<TableColumn>,
 }
@@ -38,8 +38,8 @@ pub(crate) struct TableColumn {
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ColumnKind {
-    /// Numbers, with the training rows' mean and population standard deviation.
-    Number { mean: f64, deviation: f64 },
+    /// Numbers, with the training rows' mean, population standard deviation and range.
+    Number { mean: f64, deviation: f64, least: f64, greatest: f64 },
     /// One of the training rows' values, sorted; `None`, a missing value, first.
     Category(Vec<Option<String>>),
     /// Numbers that fall into buckets between these bounds.
@@ -90,7 +90,7 @@ impl TableEncoder {
             }
         });
         let columns = columns.collect();
-        let encoder = problems.or(Self { standardise: inputs.standardise, columns })?;
+        let encoder = problems.or(Self { scale: inputs.scale, columns })?;
         if encoder.width() > ELEMENTS_MAX {
             let text = format!("becomes {} inputs, over {ELEMENTS_MAX}", encoder.width());
             return Err(Problems::one(table.name(), text));
@@ -152,11 +152,16 @@ impl TableEncoder {
         for column in &self.columns {
             let width = column.width();
             let places = places.iter_mut().map(|place| &mut place[start..start + width]);
-            let done = if let ColumnKind::Number { mean, deviation } = &column.kind {
+            let done = if let ColumnKind::Number { mean, deviation, least, greatest } = column.kind
+            {
                 numbers(table, &chunk, &column.name).map(|values| {
-                    let scale = if self.standardise { (*mean, *deviation) } else { (0.0, 1.0) };
+                    let (zero, unit) = match self.scale {
+                        Scale::Unscaled => (0.0, 1.0),
+                        Scale::Standardise => (mean, deviation),
+                        Scale::MinMax => (least, greatest - least),
+                    };
                     for (value, place) in values.iter().zip(places) {
-                        place[0] = standardised(value.unwrap_or(*mean), scale);
+                        place[0] = scaled(value.unwrap_or(mean), zero, unit);
                     }
                 })
             } else {
@@ -310,10 +315,10 @@ fn hash(text: &str, buckets: u32) -> usize {
     usize::try_from(bucket).expect("there are at most 2^24 buckets")
 }
 
-/// A constant column has deviation 0 and becomes zeros.
+/// A constant column has a unit of 0 and becomes zeros.
 #[expect(clippy::cast_possible_truncation, reason = "inputs are single precision")]
-fn standardised(value: f64, (mean, deviation): (f64, f64)) -> f32 {
-    if deviation > 0.0 { ((value - mean) / deviation) as f32 } else { 0.0 }
+fn scaled(value: f64, zero: f64, unit: f64) -> f32 {
+    if unit > 0.0 { ((value - zero) / unit) as f32 } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -328,7 +333,7 @@ mod tests {
     use crate::fixtures::{
         all_columns, column, file_spec, problems, train_of, validation_of, with_validation, write,
     };
-    use crate::{Inputs, TableInputs, prepare};
+    use crate::{Inputs, Scale, TableInputs, prepare};
 
     /// Four rows: a number with a gap, a string with a gap, a boolean, and what is not an input.
     fn people(dir: &Path) -> PathBuf {
@@ -367,6 +372,38 @@ mod tests {
                 assert!((found - wanted).abs() < 1e-6, "{x:?}");
             }
         }
+    }
+
+    /// From 0 to 1 over the training rows that have a value; beyond them alike; a constant is 0 even where
+    /// a new row differs, and a gap the training mean.
+    #[test]
+    fn numbers_are_brought_to_the_training_rows_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, a: &[Option<f64>], b: &[f64], y: &[i32]| {
+            let columns = [
+                column("a", Float64Array::from(a.to_vec())),
+                column("b", Float64Array::from(b.to_vec())),
+                column("y", Int32Array::from(y.to_vec())),
+            ];
+            write(dir.path(), name, &columns)
+        };
+        let ages = [Some(-2.0), Some(1.0), None, Some(6.0)];
+        let train = file("train", &ages, &[0.7; 4], &[0, 1, 0, 1]);
+        let others = file("others", &[Some(-10.0), Some(14.0)], &[0.7, 5.0], &[0, 1]);
+        let inputs = Inputs::Table(TableInputs { scale: Scale::MinMax, ..TableInputs::default() });
+        let spec = with_validation(file_spec(&train, inputs), &others);
+        let prepared = prepare(&spec).unwrap();
+        let sorted = |mut rows: Vec<crate::fixtures::Row>| {
+            rows.sort_by_key(|(row, ..)| *row);
+            rows.into_iter().map(|(_, x, _)| x).collect::<Vec<_>>()
+        };
+        let mean = 5.0_f64 / 3.0;
+        #[expect(clippy::cast_possible_truncation, reason = "inputs are single precision")]
+        let gap = ((mean + 2.0) / 8.0) as f32;
+        assert_eq!(sorted(train_of(&prepared)), [[0.0, 0.0], [0.375, 0.0], [gap, 0.0], [1.0, 0.0]]);
+        assert_eq!(sorted(validation_of(&prepared)), [[-1.0, 0.0], [2.0, 0.0]]);
+        let preparation = &prepared.data_set.preparation;
+        assert!(preparation.contains(r#""least":"-2","greatest":"6""#), "{preparation}");
     }
 
     #[test]
@@ -493,15 +530,21 @@ mod tests {
              booleans: cast it, or leave it out of columns"
         );
         let columns = Some(vec!["n".into(), "text".into(), "gone".into()]);
-        let inputs =
-            Inputs::Table(TableInputs { columns, standardise: true, ..TableInputs::default() });
+        let inputs = Inputs::Table(TableInputs {
+            columns,
+            scale: Scale::Standardise,
+            ..TableInputs::default()
+        });
         assert_eq!(
             problems(dir.path(), &file_spec(&path, inputs)),
             "dates, column `gone`: there is no such column; there are `born`, `n`, `text`, `y`"
         );
         let columns = Some(vec!["n".into(), "text".into()]);
-        let inputs =
-            Inputs::Table(TableInputs { columns, standardise: true, ..TableInputs::default() });
+        let inputs = Inputs::Table(TableInputs {
+            columns,
+            scale: Scale::Standardise,
+            ..TableInputs::default()
+        });
         assert_eq!(
             problems(dir.path(), &file_spec(&path, inputs)),
             "dates, column `n`, row 1: is not finite as f32; make it null if it is missing\n\

@@ -1,18 +1,13 @@
-//! What is learned: classes, however a column names them, or numbers. The classes are those of the
-//! whole training file, so that neither a bound on rows nor a split changes a network's width.
+//! What is learned: classes, however a column names them, or numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use arrow::array::ArrayRef;
+use arrowhop_types::{ClassList, Dtype, Problems, Target, TargetColumn};
 
-use arrow::array::{ArrayRef, AsArray, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type};
-use arrowhop_types::{Dtype, Problems, Target, TargetColumn};
-
-use crate::numbers::{Numbers, cast_exactly, number_type};
+use crate::classes::{self, Finder, LabelType, plain};
+use crate::numbers::{Numbers, number_type};
 use crate::spec::{TargetKind, TargetSpec};
 use crate::table::Table;
 
-/// Classes are at most this many: 2¹⁶.
-const CLASSES_MAX: usize = 1 << 16;
 /// Values per row are at most this many: 2¹⁶.
 const VALUES_MAX: usize = 1 << 16;
 
@@ -24,9 +19,16 @@ pub(crate) struct TargetEncoder {
     /// The column.
     pub(crate) column: String,
     /// What it becomes.
-    pub(crate) target: Target,
-    /// Integers are indices into the classes, rather than their names.
-    pub(crate) is_index: bool,
+    pub(crate) kind: Learned,
+}
+
+/// What a target column becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// Classes, which rows name in this way.
+    Classes { list: ClassList, labels: LabelType },
+    /// This many numbers.
+    Values(usize),
 }
 
 /// The labels of a file's rows, by row number.
@@ -42,55 +44,55 @@ impl TargetEncoder {
         let (name, column) = (name.to_owned(), spec.column.clone());
         let field = table.field(&column)?;
         let wrong = |text: String| Problems::one(table.column_place(&column), text);
-        let data_type = plain(field);
-        let is_float = data_type.is_floating() || data_type.is_decimal();
-        let target = match spec.kind {
-            TargetKind::Auto | TargetKind::Classes if is_class_type(data_type) => {
-                if data_type.is_integer()
-                    && let Some(names) = class_names(table, field).map_err(wrong)?
-                {
-                    let target = Target::Classes(names);
-                    return Ok(Self { name, column, target, is_index: true });
-                }
-                Target::Classes(distinct(table, field)?)
-            }
-            TargetKind::Auto | TargetKind::Values if number_type(field.data_type()).is_some() => {
-                Target::Values(value_count(table, &column)?)
-            }
-            TargetKind::Classes if is_float => {
-                let text = "holds floats, which name no classes; cast it to integers or strings, \
-                            or learn it as values";
-                return Err(wrong(text.into()));
-            }
-            TargetKind::Values => {
-                let text = format!("holds {}, which are no numbers to learn", field.data_type());
-                return Err(wrong(text));
-            }
-            TargetKind::Auto | TargetKind::Classes => {
-                return Err(wrong(format!(
-                    "holds {}; a target is of strings, booleans, integers, floats or lists of \
-                     numbers",
-                    field.data_type()
-                )));
-            }
+        let labels = LabelType::of(plain(field));
+        let are_classes = match spec.kind {
+            TargetKind::Auto => labels.is_some_and(|labels| labels != LabelType::Float),
+            TargetKind::Classes => labels.is_some(),
+            TargetKind::Values => false,
         };
-        Ok(Self { name, column, target, is_index: false })
+        let kind = if are_classes {
+            let (list, labels) = classes::find(table, field, spec)?;
+            Learned::Classes { list, labels }
+        } else if spec.kind != TargetKind::Classes && number_type(field.data_type()).is_some() {
+            for (key, is_given) in
+                [("num_classes", spec.num_classes.is_some()), ("null_class", spec.null_class)]
+            {
+                if is_given {
+                    let text = format!("holds numbers to learn, which {key} does not go with");
+                    return Err(wrong(text));
+                }
+            }
+            Learned::Values(value_count(table, &column)?)
+        } else if spec.kind == TargetKind::Values {
+            let text = format!("holds {}, which are no numbers to learn", field.data_type());
+            return Err(wrong(text));
+        } else {
+            return Err(wrong(format!(
+                "holds {}; a target is of strings, booleans, integers, floats or lists of numbers",
+                field.data_type()
+            )));
+        };
+        Ok(Self { name, column, kind })
     }
 
     /// What it becomes, by the shards' name.
     pub(crate) fn learned(&self) -> TargetColumn {
-        TargetColumn { name: self.name.clone(), target: self.target.clone() }
+        let target = match &self.kind {
+            Learned::Classes { list, .. } => Target::Classes(list.clone()),
+            Learned::Values(width) => Target::Values(*width),
+        };
+        TargetColumn { name: self.name.clone(), target }
     }
 
     /// The labels of the first `rows` rows of a file, or every row that has none.
     pub(crate) fn labels(&self, table: &Table, rows: u32) -> Result<Labels, Problems> {
         let field = table.field(&self.column)?;
-        match &self.target {
-            Target::Classes(names) => {
-                self.check_classes(table, field, names)?;
-                self.classes(table, names, rows)
+        match &self.kind {
+            Learned::Classes { list, labels } => {
+                classes::check(table, field, list, *labels)?;
+                self.classes(table, &Finder::new(list, *labels), rows)
             }
-            Target::Values(width) => {
+            Learned::Values(width) => {
                 if number_type(field.data_type()).is_none() {
                     let text = format!("holds {}, where numbers are expected", field.data_type());
                     return Err(Problems::one(table.column_place(&self.column), text));
@@ -100,32 +102,11 @@ impl TargetEncoder {
         }
     }
 
-    fn check_classes(
-        &self,
-        table: &Table,
-        field: &Field,
-        names: &[String],
-    ) -> Result<(), Problems> {
-        let wrong = |text: String| Problems::one(table.column_place(&self.column), text);
-        let data_type = plain(field);
-        if !is_class_type(data_type) || (self.is_index && !data_type.is_integer()) {
-            let expected = if self.is_index { "integers" } else { "classes" };
-            return Err(wrong(format!("holds {data_type}, where {expected} are expected")));
-        }
-        let own = if self.is_index { class_names(table, field).map_err(wrong)? } else { None };
-        if own.is_some_and(|own| own != names) {
-            let text = "names other classes, or the same in another order, than the training file";
-            return Err(wrong(text.into()));
-        }
-        Ok(())
-    }
-
-    fn classes(&self, table: &Table, names: &[String], rows: u32) -> Result<Labels, Problems> {
-        let indices: BTreeMap<&str, i32> = names.iter().map(String::as_str).zip(0..).collect();
+    fn classes(&self, table: &Table, finder: &Finder<'_>, rows: u32) -> Result<Labels, Problems> {
         let parts = self.read(table, rows, |column, rows| {
-            let found =
-                if self.is_index { by_index(column, names) } else { by_name(column, &indices) }
-                    .map_err(|text| Problems::one(table.column_place(&self.column), text))?;
+            let found = finder
+                .find(column)
+                .map_err(|text| Problems::one(table.column_place(&self.column), text))?;
             let mut problems = Problems::new();
             let mut classes = Vec::with_capacity(rows.len());
             for (class, row) in found.into_iter().zip(rows) {
@@ -177,51 +158,7 @@ impl TargetEncoder {
     }
 }
 
-const NULL: &str = "is null; fill it in or leave the row out";
 const NOT_FINITE: &str = "is not a finite number; fill it in or leave the row out";
-
-/// The type of a column's values, whether or not they are in a dictionary.
-fn plain(field: &Field) -> &DataType {
-    match field.data_type() {
-        DataType::Dictionary(_, values) => values,
-        other => other,
-    }
-}
-
-fn is_class_type(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => true,
-        other => other.is_integer(),
-    }
-}
-
-/// The distinct values of a column as texts: integers in numeric order, others by their bytes.
-fn distinct(table: &Table, field: &Field) -> Result<Vec<String>, Problems> {
-    let wrong = |text: String| Problems::one(table.column_place(field.name()), text);
-    let rows: Vec<u32> = (0..table.rows()).collect();
-    let nothing = vec![(); rows.len()];
-    let parts = table.scan(&[field.name()], &rows, nothing, |chunk| {
-        let texts = texts(&chunk.column(field.name())).map_err(wrong)?;
-        let mut names = BTreeSet::new();
-        for name in texts.iter().flatten() {
-            if !names.contains(name) && names.len() <= CLASSES_MAX {
-                names.insert(name.to_owned());
-            }
-        }
-        Ok(names)
-    })?;
-    let names: BTreeSet<String> = parts.into_iter().flatten().collect();
-    if names.len() > CLASSES_MAX {
-        return Err(wrong(format!(
-            "has over {CLASSES_MAX} distinct values, too many for classes; learn it as values"
-        )));
-    }
-    let mut names: Vec<String> = names.into_iter().collect();
-    if plain(field).is_integer() {
-        names.sort_by_key(|name| name.parse::<i128>().ok());
-    }
-    Ok(names)
-}
 
 /// How many values the first row has.
 fn value_count(table: &Table, column: &str) -> Result<usize, Problems> {
@@ -237,68 +174,13 @@ fn value_count(table: &Table, column: &str) -> Result<usize, Problems> {
     }
 }
 
-/// Class names that a file declares for indices: the field's metadata `classes`, else a Hugging
-/// Face `ClassLabel`.
-fn class_names(table: &Table, field: &Field) -> Result<Option<Vec<String>>, String> {
-    let names: Vec<String> = if let Some(text) = field.metadata().get("classes") {
-        serde_json::from_str(text)
-            .map_err(|_| "has metadata `classes` that is no JSON list of strings".to_owned())?
-    } else {
-        let features = table.schema().metadata().get("huggingface");
-        let features = features.and_then(|text| serde_json::from_str(text).ok());
-        let features: serde_json::Value = features.unwrap_or_default();
-        let names = &features["info"]["features"][field.name()]["names"];
-        match serde_json::from_value(names.clone()) {
-            Ok(names) => names,
-            Err(_) => return Ok(None),
-        }
-    };
-    let distinct: BTreeSet<&String> = names.iter().collect();
-    if names.is_empty() || names.len() > CLASSES_MAX || distinct.len() < names.len() {
-        return Err(format!("must name 1 to {CLASSES_MAX} distinct classes in its metadata"));
-    }
-    Ok(Some(names))
-}
-
-/// The class of each row of a column of indices, or what is wrong with the row.
-fn by_index(column: &ArrayRef, names: &[String]) -> Result<Vec<Result<i32, String>>, String> {
-    let indices = cast_exactly(column, &DataType::Int64).map_err(|error| error.to_string())?;
-    let class = |index: Option<i64>| {
-        let index = index.ok_or(NULL)?;
-        i32::try_from(index)
-            .ok()
-            .filter(|_| usize::try_from(index).is_ok_and(|index| index < names.len()))
-            .ok_or_else(|| format!("is {index}, but classes are 0 to {}", names.len() - 1))
-    };
-    Ok(indices.as_primitive::<Int64Type>().iter().map(class).collect())
-}
-
-/// The class of each row of a column of names, or what is wrong with the row.
-fn by_name(
-    column: &ArrayRef,
-    indices: &BTreeMap<&str, i32>,
-) -> Result<Vec<Result<i32, String>>, String> {
-    let class = |name: Option<&str>| {
-        let name = name.ok_or(NULL)?;
-        let class = indices.get(name).copied();
-        class.ok_or_else(|| format!("is `{name}`, which is no class of the training file"))
-    };
-    Ok(texts(column)?.iter().map(class).collect())
-}
-
-/// Integers, booleans and strings as strings.
-pub(crate) fn texts(column: &ArrayRef) -> Result<StringArray, String> {
-    let cast = cast_exactly(column, &DataType::Utf8).map_err(|error| error.to_string())?;
-    Ok(cast.as_string::<i32>().clone())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use arrow::array::{
         Array, BooleanArray, DictionaryArray, Float64Array, Int8Array, Int64Array, ListArray,
-        NullArray,
+        NullArray, StringArray,
     };
     use arrow::datatypes::{Float64Type, Int8Type};
 
@@ -320,13 +202,20 @@ mod tests {
         spec
     }
 
+    fn with_classes(mut spec: DataSpec, num_classes: Option<u32>, null_class: bool) -> DataSpec {
+        let Origin::Tables { targets, .. } = &mut spec.origin else { panic!("no files") };
+        targets[0] = TargetSpec { num_classes, null_class, ..targets[0].clone() };
+        spec
+    }
+
     /// Classes of a file and its labels by row.
     fn classes(y: impl Array + 'static) -> (Vec<String>, Vec<f32>) {
         let dir = tempfile::tempdir().unwrap();
         let prepared = prepare(&file_spec(&file(dir.path(), "t", y), tensor())).unwrap();
-        let Target::Classes(names) = prepared.data_set.targets[0].target.clone() else {
+        let Target::Classes(list) = prepared.data_set.targets[0].target.clone() else {
             panic!("values")
         };
+        let names = list.names().iter().map(|name| name.clone().unwrap()).collect();
         let mut rows = train_of(&prepared);
         rows.sort_by_key(|(row, ..)| *row);
         (names, rows.iter().map(|(_, _, y)| y[0]).collect())
@@ -356,8 +245,8 @@ mod tests {
         };
         let good = write(dir.path(), "good", &[x(), y([1, 0, 1], r#"["no","yes","so"]"#)]);
         let prepared = prepare(&file_spec(&good, tensor())).unwrap();
-        let names = ["no", "yes", "so"].map(str::to_owned).to_vec();
-        assert_eq!(prepared.data_set.targets[0].target, Target::Classes(names));
+        let list = ClassList::named(["no", "yes", "so"]);
+        assert_eq!(prepared.data_set.targets[0].target, Target::Classes(list));
 
         let bad = write(dir.path(), "bad", &[x(), y([1, 3, -1], r#"["no","yes","so"]"#)]);
         assert_eq!(
@@ -400,7 +289,7 @@ mod tests {
         let floats = file(dir.path(), "floats", Float64Array::from(vec![1.0]));
         assert_eq!(
             problems(dir.path(), &with_validation(file_spec(&train, tensor()), &floats)),
-            "floats, column `y`: holds Float64, where classes are expected"
+            "floats, column `y`: holds Float64, where strings are expected, as in training"
         );
     }
 
@@ -441,11 +330,17 @@ mod tests {
             problems(dir.path(), &learn_as(texts, TargetKind::Values)),
             "t, column `y`: holds Utf8, which are no numbers to learn"
         );
-        let floats = file_spec(&file(dir.path(), "f", Float64Array::from(vec![1.0])), tensor());
+        let lists = ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(1.0)])]);
+        let lists = file_spec(&file(dir.path(), "l", lists), tensor());
+        assert!(
+            problems(dir.path(), &learn_as(lists, TargetKind::Classes)).contains(
+                "; a target is of strings, booleans, integers, floats or lists of numbers"
+            )
+        );
+        let values = file_spec(&file(dir.path(), "v", Float64Array::from(vec![1.0])), tensor());
         assert_eq!(
-            problems(dir.path(), &learn_as(floats, TargetKind::Classes)),
-            "f, column `y`: holds floats, which name no classes; cast it to integers or strings, \
-             or learn it as values"
+            problems(dir.path(), &with_classes(values, Some(3), false)),
+            "v, column `y`: holds numbers to learn, which num_classes does not go with"
         );
         let nothing = file_spec(&file(dir.path(), "n", NullArray::new(1)), tensor());
         assert_eq!(
@@ -466,7 +361,85 @@ mod tests {
         let path = file(dir.path(), "plain", Int64Array::from(vec![1, 0]));
         let path = crate::fixtures::with_file_metadata(&path, "huggingface", features);
         let prepared = prepare(&file_spec(&path, tensor())).unwrap();
-        let names = ["cat", "dog"].map(str::to_owned).to_vec();
-        assert_eq!(prepared.data_set.targets[0].target, Target::Classes(names));
+        let list = ClassList::named(["cat", "dog"]);
+        assert_eq!(prepared.data_set.targets[0].target, Target::Classes(list));
+    }
+
+    /// The class list that a file of these labels gets, and the class of each row.
+    fn found(dir: &Path, spec: &DataSpec) -> (Vec<Option<String>>, Vec<f32>) {
+        let prepared = prepare(spec).unwrap_or_else(|error| {
+            panic!("{}: {error}", dir.display());
+        });
+        let Target::Classes(list) = &prepared.data_set.targets[0].target else { panic!("values") };
+        let mut rows = train_of(&prepared);
+        rows.sort_by_key(|(row, ..)| *row);
+        (list.names().to_vec(), rows.into_iter().map(|(_, _, y)| y[0]).collect())
+    }
+
+    fn names(names: &[Option<&str>]) -> Vec<Option<String>> {
+        names.iter().map(|name| name.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn null_is_a_class_where_it_is_asked_for_and_there_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = StringArray::from(vec![Some("b"), None, Some("a")]);
+        let spec = file_spec(&file(dir.path(), "nulls", labels), tensor());
+        let list = names(&[None, Some("a"), Some("b"), None]);
+        let spec = with_classes(spec, Some(4), true);
+        assert_eq!(found(dir.path(), &spec), (list, vec![2.0, 0.0, 1.0]));
+
+        let whole = StringArray::from(vec![Some("b"), Some("a")]);
+        let whole = file_spec(&file(dir.path(), "whole", whole), tensor());
+        let whole = with_classes(whole, None, true);
+        assert_eq!(found(dir.path(), &whole).0, names(&[Some("a"), Some("b")]));
+        let other = file(dir.path(), "other", StringArray::from(vec![Some("b"), None]));
+        assert_eq!(
+            problems(dir.path(), &with_validation(whole, &other)),
+            "other, column `y`, row 1: is null; fill it in or leave the row out"
+        );
+        let validated = prepare(&with_validation(spec, &other)).unwrap();
+        let mut rows = crate::fixtures::validation_of(&validated);
+        rows.sort_by_key(|(row, ..)| *row);
+        assert_eq!(rows.iter().map(|(_, _, y)| y[0]).collect::<Vec<_>>(), [2.0, 0.0]);
+    }
+
+    #[test]
+    fn padding_is_no_class_of_rows_and_is_not_too_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = || Int64Array::from(vec![3, 1, 2]);
+        let spec = file_spec(&file(dir.path(), "t", labels()), tensor());
+        assert_eq!(
+            problems(dir.path(), &with_classes(spec, Some(2), false)),
+            "t, column `y`: has 3 classes, over num_classes = 2; give more"
+        );
+        let indexed = |name: &str, labels: [i64; 2]| {
+            let x = column("x", Float64Array::from(vec![0.0, 1.0]));
+            let y = Int64Array::from(labels.to_vec());
+            let y = column_with("y", y, "classes", r#"["no","yes",null]"#);
+            write(dir.path(), name, &[x, y])
+        };
+        let spec = file_spec(&indexed("good", [1, 0]), tensor());
+        assert_eq!(found(dir.path(), &spec).0, names(&[Some("no"), Some("yes"), None]));
+        assert_eq!(
+            problems(dir.path(), &file_spec(&indexed("bad", [1, 2]), tensor())),
+            "bad, column `y`, row 1: is 2, which is padding and no class"
+        );
+        let nulls = StringArray::from(vec![None::<&str>, None]);
+        let nulls = file_spec(&file(dir.path(), "n", nulls), tensor());
+        assert!(problems(dir.path(), &with_classes(nulls, Some(3), false)).contains("is null"));
+    }
+
+    #[test]
+    fn labels_of_another_type_are_refused_even_where_they_read_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let train = file(dir.path(), "train", Int64Array::from(vec![1, 2]));
+        let texts = file(dir.path(), "texts", StringArray::from(vec!["1", "2"]));
+        assert_eq!(
+            problems(dir.path(), &with_validation(file_spec(&train, tensor()), &texts)),
+            "texts, column `y`: holds Utf8, where integers are expected, as in training"
+        );
+        let narrow = file(dir.path(), "narrow", Int8Array::from(vec![2, 1]));
+        prepare(&with_validation(file_spec(&train, tensor()), &narrow)).unwrap();
     }
 }

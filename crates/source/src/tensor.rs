@@ -1,12 +1,14 @@
 //! One column that holds a whole input of a network: raw bytes, encoded images, or numbers in
 //! lists. How a file stores it is found out file by file; type and shape are the training file's.
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
 use arrowhop_types::{Dtype, InputSpec, Problems};
 
-use crate::numbers::{Fault, Numbers};
+use crate::numbers::{Fault, Numbers, number_type};
+use crate::packed;
 use crate::pictures;
-use crate::spec::{elements, shape_text};
+use crate::spec::{Pictures, TensorInputs, elements, shape_text};
 use crate::storage::{Bytes, Storage, declared_shape, inspect};
 use crate::table::{Chunk, Table};
 
@@ -17,26 +19,55 @@ pub(crate) struct TensorEncoder {
     pub(crate) column: String,
     /// What it becomes.
     pub(crate) input: InputSpec,
+    /// The type of its elements was asked for, so that others are converted.
+    pub(crate) is_converted: bool,
+    /// What images are converted to.
+    pub(crate) pictures: Pictures,
+    /// Rows of the training table came divided by this (`crate::packed`); others are divided here.
+    pub(crate) divided_by: Option<f64>,
 }
 
 impl TensorEncoder {
+    /// A column that already is what it becomes.
+    pub(crate) fn of(column: &str, input: InputSpec) -> Self {
+        let (column, pictures) = (column.to_owned(), Pictures::default());
+        Self { column, input, is_converted: false, pictures, divided_by: None }
+    }
+
     /// Finds out what a training file's column holds, from its type and the first row used.
     pub(crate) fn resolve(
         table: &Table,
-        column: &str,
-        shape: Option<&[usize]>,
-        normalize: f32,
+        inputs: &TensorInputs,
         row: u32,
     ) -> Result<Self, Problems> {
+        let column = inputs.column.as_str();
         let wrong = |text: String| Problems::one(table.column_place(column), text);
-        let declared = match shape {
-            Some(shape) => Some(shape.to_vec()),
+        let declared = match &inputs.shape {
+            Some(shape) => Some(shape.clone()),
             None => declared_shape(table.field(column)?).map_err(wrong)?,
         };
-        let (storage, dtype, stored) = inspect(table, column, row, declared.as_deref())?;
+        let (storage, dtype, mut stored) = inspect(table, column, row, declared.as_deref())?;
+        let pictures = inputs.pictures;
+        if storage == Storage::Pictures {
+            let found = <[usize; 3]>::try_from(stored).expect("an image has three axes");
+            stored = pictures.shape(found).to_vec();
+        } else if pictures != Pictures::default() {
+            return Err(wrong("holds no images, which resize and channels are for".into()));
+        }
         let shape = declared.unwrap_or_else(|| stored.clone());
         check_shape(&storage, &shape, &stored).map_err(wrong)?;
-        Ok(Self { column: column.to_owned(), input: InputSpec::numbers(shape, dtype, normalize) })
+        let divided_by = packed::divided_by(table.field(column)?);
+        if divided_by.is_some_and(|by| by != 1.0) && inputs.dtype == Some(Dtype::U8) {
+            return Err(wrong("was divided when it was packed; leave dtype out".into()));
+        }
+        let dtype = inputs.dtype.unwrap_or(dtype);
+        Ok(Self {
+            column: column.to_owned(),
+            input: InputSpec::numbers(shape, dtype, inputs.normalize),
+            is_converted: inputs.dtype.is_some(),
+            pictures,
+            divided_by,
+        })
     }
 
     /// How a file stores the column; whether it can become the same input is checked.
@@ -48,6 +79,7 @@ impl TensorEncoder {
         }
         let is_widened = dtype == Dtype::U8 && matches!(storage, Storage::Numbers(_));
         match (self.input.dtype, dtype) {
+            _ if self.is_converted => Ok(storage),
             (Dtype::U8, Dtype::F32) => Err(wrong(
                 "holds numbers other than bytes, where the training file has bytes; cast it to \
                  uint8"
@@ -69,22 +101,26 @@ impl TensorEncoder {
     ) -> Result<(), Problems> {
         let column = chunk.column(&self.column);
         if let Storage::Numbers(lengths) = storage {
-            let numbers = self.numbers(table, &column)?;
+            if number_type(column.data_type()) == Some(&DataType::UInt8) {
+                let numbers = self.numbers(table, &column, Dtype::U8)?;
+                return self.each(table, chunk, |i, place| {
+                    place.copy_from_slice(numbers.row_u8(i, lengths).map_err(|f| f.to_string())?);
+                    Ok(())
+                });
+            }
+            let numbers = self.numbers(table, &column, Dtype::F32)?;
             return self.each(table, chunk, |i, place| {
-                place.copy_from_slice(numbers.row_u8(i, lengths).map_err(|f| f.to_string())?);
-                Ok(())
+                let values = numbers.row_f32(i, lengths).map_err(|fault| fault.to_string())?;
+                as_bytes(values, place)
             });
         }
         let bytes = Bytes::new(&column);
         self.each(table, chunk, |i, place| {
             let bytes = bytes.value(i).ok_or_else(|| Fault::Null.to_string())?;
             if *storage == Storage::Pictures {
-                return pictures::decode(bytes, &self.input.shape, place);
+                return pictures::decode(bytes, &self.pictures, &self.input.shape, place);
             }
-            if bytes.len() != place.len() {
-                let (found, wanted, shape) = (bytes.len(), place.len(), &self.input.shape);
-                return Err(format!("has {found} bytes, where shape {shape:?} takes {wanted}"));
-            }
+            self.check_length(bytes, place.len())?;
             place.copy_from_slice(bytes);
             Ok(())
         })
@@ -97,21 +133,48 @@ impl TensorEncoder {
         storage: &Storage,
         chunk: Chunk<'_, &mut [f32]>,
     ) -> Result<(), Problems> {
-        let Storage::Numbers(lengths) = storage else { panic!("floats are stored as numbers") };
-        let numbers = self.numbers(table, &chunk.column(&self.column))?;
+        let column = chunk.column(&self.column);
+        let Storage::Numbers(lengths) = storage else {
+            let bytes = Bytes::new(&column);
+            return self.each(table, chunk, |i, place| {
+                let bytes = bytes.value(i).ok_or_else(|| Fault::Null.to_string())?;
+                if *storage == Storage::Pictures {
+                    return pictures::decode_f32(bytes, &self.pictures, &self.input.shape, place);
+                }
+                self.check_length(bytes, place.len())?;
+                place.iter_mut().zip(bytes).for_each(|(place, &byte)| *place = byte.into());
+                Ok(())
+            });
+        };
+        let numbers = self.numbers(table, &column, Dtype::F32)?;
+        // What a packed training table was multiplied by, in single precision.
+        let factor = match self.divided_by {
+            Some(by) if packed::divided_by(table.field(&self.column)?).is_none() => {
+                packed::factor(by)
+            }
+            _ => 1.0,
+        };
         self.each(table, chunk, |i, place| {
             let values = numbers.row_f32(i, lengths).map_err(|fault| fault.to_string())?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
                 let value = values[at];
                 return Err(format!("is not finite: element {at} is {value} as f32"));
             }
-            place.copy_from_slice(values);
+            place.iter_mut().zip(values).for_each(|(place, value)| *place = value * factor);
             Ok(())
         })
     }
 
-    fn numbers(&self, table: &Table, column: &ArrayRef) -> Result<Numbers, Problems> {
-        Numbers::new(column, self.input.dtype)
+    fn check_length(&self, bytes: &[u8], wanted: usize) -> Result<(), String> {
+        let (found, shape) = (bytes.len(), &self.input.shape);
+        if found != wanted {
+            return Err(format!("has {found} bytes, where shape {shape:?} takes {wanted}"));
+        }
+        Ok(())
+    }
+
+    fn numbers(&self, table: &Table, column: &ArrayRef, dtype: Dtype) -> Result<Numbers, Problems> {
+        Numbers::new(column, dtype)
             .map_err(|error| Problems::one(table.column_place(&self.column), error.to_string()))
     }
 
@@ -131,6 +194,19 @@ impl TensorEncoder {
     }
 }
 
+/// Whole numbers from 0 to 255 as bytes.
+#[expect(clippy::cast_possible_truncation, reason = "it is compared with what it was")]
+#[expect(clippy::cast_sign_loss, reason = "it is compared with what it was")]
+fn as_bytes(values: &[f32], place: &mut [u8]) -> Result<(), String> {
+    for (at, (place, &value)) in place.iter_mut().zip(values).enumerate() {
+        *place = value as u8;
+        if f32::from(*place) != value {
+            return Err(format!("is no byte: element {at} is {value}; leave out dtype = \"u8\""));
+        }
+    }
+    Ok(())
+}
+
 /// Whether what is stored has as many elements as the shape; an image must have that very shape.
 fn check_shape(storage: &Storage, shape: &[usize], stored: &[usize]) -> Result<(), String> {
     if elements(stored).is_none() {
@@ -142,7 +218,8 @@ fn check_shape(storage: &Storage, shape: &[usize], stored: &[usize]) -> Result<(
     let found: usize = stored.iter().product();
     if *storage == Storage::Pictures && shape != stored {
         return Err(format!(
-            "holds images of shape {stored:?}, where shape {shape:?} is given; give the images' own"
+            "holds images that become {stored:?}, where shape {shape:?} is given; give that, or \
+             leave it out"
         ));
     }
     if found != wanted {
@@ -170,7 +247,7 @@ mod tests {
         Row, column, column_with, file_spec, jpeg, png, problems, tensor, train_of,
         with_validation, write,
     };
-    use crate::{Inputs, prepare};
+    use crate::{Inputs, Resampling, prepare};
 
     fn file(dir: &Path, name: &str, x: impl Array + 'static) -> PathBuf {
         let y = Int32Array::from_iter_values((0..).take(x.len()));
@@ -178,7 +255,7 @@ mod tests {
     }
 
     fn shaped(shape: &[usize]) -> Inputs {
-        Inputs::Tensor { column: "x".into(), shape: Some(shape.to_vec()), normalize: 1.0 }
+        Inputs::Tensor(TensorInputs { shape: Some(shape.to_vec()), ..TensorInputs::of("x") })
     }
 
     fn prepared(path: &Path, inputs: Inputs) -> (InputSpec, Vec<Row>) {
@@ -346,5 +423,83 @@ mod tests {
             "texts, column `x`: holds Utf8; an input column is of bytes, of images, or of numbers \
              in lists"
         );
+    }
+
+    fn converted(pictures: Pictures, dtype: Option<Dtype>) -> Inputs {
+        Inputs::Tensor(TensorInputs { pictures, dtype, ..TensorInputs::of("x") })
+    }
+
+    #[test]
+    fn images_of_differing_sizes_and_colours_become_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let images =
+            [png(&[50; 8], [2, 4, 1]), png(&[90; 36], [3, 4, 3]), png(&[70; 2], [2, 1, 1])];
+        let images = BinaryArray::from_iter_values(images);
+        let path = file(dir.path(), "images", images);
+        let resize = Some(([2, 2], Resampling::Bilinear));
+        let pictures = Pictures { resize, channels: Some(3) };
+        let (input, rows) = prepared(&path, converted(pictures, None));
+        assert_eq!((input.shape, input.dtype), (vec![2, 2, 3], Dtype::U8));
+        let levels: Vec<_> = rows.iter().map(|(_, x, _)| x.as_slice()).collect();
+        assert_eq!(levels, [[50.0; 12], [90.0; 12], [70.0; 12]]);
+        let grey = Pictures { resize, channels: Some(1) };
+        let (input, rows) = prepared(&path, converted(grey, Some(Dtype::F32)));
+        assert_eq!((input.shape, input.dtype), (vec![2, 2, 1], Dtype::F32));
+        assert_eq!(rows[1].1, [90.0; 4]);
+        let only_size = Pictures { channels: None, ..pictures };
+        assert_eq!(
+            problems(dir.path(), &file_spec(&path, converted(only_size, None))),
+            "images, column `x`, row 1: is an image of shape [3, 4, 3], where [2, 2, 1] is \
+             expected; make all images alike, or give resize or channels"
+        );
+        let numbers = file(dir.path(), "numbers", Float64Array::from(vec![1.0]));
+        assert_eq!(
+            problems(dir.path(), &file_spec(&numbers, converted(grey, None))),
+            "numbers, column `x`: holds no images, which resize and channels are for"
+        );
+    }
+
+    /// New rows are prepared by the preparation's text alone.
+    #[test]
+    fn new_images_are_resized_as_those_of_training_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let pixels: Vec<u8> = (0..48).map(|i| i * 5).collect();
+        let image = || BinaryArray::from_iter_values([png(&pixels, [4, 4, 3])]);
+        let path = file(dir.path(), "images", image());
+        let pictures = Pictures { resize: Some(([3, 2], Resampling::Bicubic)), channels: Some(1) };
+        let train = prepare(&file_spec(&path, converted(pictures, Some(Dtype::F32)))).unwrap();
+        let origin = crate::NewOrigin::Table(crate::Location::File(path));
+        let options = crate::NewOptions::default();
+        let new = crate::prepare_new(&train.data_set.preparation, &origin, &options).unwrap();
+        assert_eq!(crate::fixtures::concat(&new.batches), train_of(&train));
+    }
+
+    #[test]
+    fn elements_become_the_type_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let as_is = Pictures::default();
+        let lists = |last: f64| {
+            ListArray::from_iter_primitive::<Float64Type, _, _>([
+                Some(vec![Some(0.0), Some(255.0)]),
+                Some(vec![Some(7.0), Some(last)]),
+            ])
+        };
+        let whole = file(dir.path(), "whole", lists(8.0));
+        let (input, rows) = prepared(&whole, converted(as_is, Some(Dtype::U8)));
+        assert_eq!((input.dtype, rows[1].1.as_slice()), (Dtype::U8, &[7.0, 8.0][..]));
+        for (last, shown) in [(8.5, "8.5"), (-1.0, "-1"), (256.0, "256")] {
+            let path = file(dir.path(), "other", lists(last));
+            assert_eq!(
+                problems(dir.path(), &file_spec(&path, converted(as_is, Some(Dtype::U8)))),
+                format!(
+                    "other, column `x`, row 1: is no byte: element 1 is {shown}; leave out dtype = \
+                     \"u8\""
+                )
+            );
+        }
+        let bytes = FixedSizeBinaryArray::try_from_iter([[1_u8, 200]].iter()).unwrap();
+        let bytes = file(dir.path(), "bytes", bytes);
+        let (input, rows) = prepared(&bytes, converted(as_is, Some(Dtype::F32)));
+        assert_eq!((input.dtype, rows[0].1.as_slice()), (Dtype::F32, &[1.0, 200.0][..]));
     }
 }

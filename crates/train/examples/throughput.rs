@@ -10,8 +10,8 @@ use arrowhop_train::{
 };
 use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{
-    Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, Score, ShardId, Target,
-    TargetColumn,
+    ClassList, Dtype, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Problems, Score, ShardId,
+    Target, TargetColumn,
 };
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ fn task(workload: &Workload, batch_rows: u32) -> Result<Task, Problems> {
     let loss = Loss::CATEGORICAL_CROSSENTROPY;
     let config = ModelConfig::new(workload.name, optimizer, loss, batch_rows);
     let input = InputSpec::numbers(workload.input.clone(), Dtype::U8, 255.0);
-    let target = Target::Classes((0..CLASSES).map(|class| class.to_string()).collect());
+    let target = Target::Classes(ClassList::named((0..CLASSES).map(|class| class.to_string())));
     let target = TargetColumn::only(target);
     let network = NetworkSpec::parse(&keras_json.to_string())?;
     Task::new(network, config, &[input], &[target], 1, ModelId(1), false)

@@ -6,7 +6,8 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_types::optimizer::{Adam, Method, Semantics, Sgd};
 use arrowhop_types::stream::Stream;
 use arrowhop_types::{
-    Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Optimizer, Score, Target, TargetColumn,
+    ClassList, Dtype, InputSpec, Loss, Metric, ModelConfig, ModelId, Optimizer, Score, Target,
+    TargetColumn,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -86,7 +87,8 @@ pub(crate) fn task(
         ModelConfig { passes, ..ModelConfig::new("test", optimizer, loss, batch_rows) };
     config.outputs[0].metrics = vec![Metric::Accuracy];
     let input = InputSpec::numbers(vec![inputs], Dtype::F32, 1.0);
-    let target = Target::Classes((0..classes).map(|class| format!("class {class}")).collect());
+    let target =
+        Target::Classes(ClassList::named((0..classes).map(|class| format!("class {class}"))));
     let target = TargetColumn::only(target);
     let network = NetworkSpec::parse(&keras_json.to_string()).unwrap();
     Task::new(network, config, &[input], &[target], 7, ModelId(1), false).unwrap()

@@ -11,7 +11,8 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_train::{InputChunks, Rows, State, TargetChunks, Task, Visit, evaluate, train_visit};
 use arrowhop_types::optimizer::Semantics;
 use arrowhop_types::{
-    Dtype, InputSpec, Metric, ModelConfig, ModelId, Optimizer, Score, ShardId, Target, TargetColumn,
+    ClassList, Dtype, InputSpec, Metric, ModelConfig, ModelId, Optimizer, Score, ShardId, Target,
+    TargetColumn,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +68,7 @@ fn score(loss: &str, metrics: &[&str], width: usize, outputs: &[f32], targets: &
 }
 
 fn class_target(width: usize) -> Target {
-    Target::Classes((0..width.max(2)).map(|class| class.to_string()).collect())
+    Target::Classes(ClassList::named((0..width.max(2)).map(|class| class.to_string())))
 }
 
 /// The score of these predictions of classes, trained on and evaluated.

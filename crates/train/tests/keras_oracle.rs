@@ -15,8 +15,8 @@ use arrowhop_train::{
 };
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
-    Dtype, Encoding, InputSpec, Loss, Metric, ModelConfig, ModelId, Score, ShardId, Target,
-    TargetColumn,
+    ClassList, Dtype, Encoding, InputSpec, Loss, Metric, ModelConfig, ModelId, Score, ShardId,
+    Target, TargetColumn,
 };
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ fn check_trace(trace: &Value, spec: NetworkSpec, loss: Loss) {
     let sgd = Optimizer::named("sgd", Semantics::Current).unwrap().at_rate(0.1);
     let is_class = loss == Loss::CATEGORICAL_CROSSENTROPY;
     let target = if is_class {
-        Target::Classes((0..width).map(|class| class.to_string()).collect())
+        Target::Classes(ClassList::named((0..width).map(|class| class.to_string())))
     } else {
         Target::Values(width)
     };
@@ -260,7 +260,7 @@ fn assert_weights(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>], toleran
 /// The oracle's network with this optimizer.
 fn iris_task(oracle: &Value, optimizer: Optimizer, batch_rows: u32) -> Task {
     let spec = NetworkSpec::parse(&oracle["model"].to_string()).unwrap();
-    let target = Target::Classes(vec!["setosa".into(), "versicolor".into(), "virginica".into()]);
+    let target = Target::Classes(ClassList::named(["setosa", "versicolor", "virginica"]));
     task(spec, optimizer, Loss::CATEGORICAL_CROSSENTROPY, target, batch_rows)
 }
 

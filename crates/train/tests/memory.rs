@@ -9,8 +9,8 @@ use arrowhop_train::{
 };
 use arrowhop_types::optimizer::Semantics;
 use arrowhop_types::{
-    Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Precision, Score, ShardId,
-    Target, TargetColumn,
+    ClassList, Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Precision, Score,
+    ShardId, Target, TargetColumn,
 };
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ impl Case {
         let precision = if name.ends_with("bf16") { Precision::Bf16 } else { Precision::F32 };
         let config = ModelConfig::new(name, optimizer, Loss::CATEGORICAL_CROSSENTROPY, batch);
         let config = ModelConfig { precision, ..config };
-        let names = (0..classes.max(2)).map(|class| class.to_string()).collect();
+        let names = ClassList::named((0..classes.max(2)).map(|class| class.to_string()));
         let target = TargetColumn::only(Target::Classes(names));
         let task = Task::new(network, config, &inputs, &[target], 1, ModelId(1), false);
         let task = task.unwrap_or_else(|found| panic!("{name}: {found}"));

@@ -123,8 +123,8 @@ impl TargetColumn {
 /// What is learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// One of these classes, by name, in the order of their indices.
-    Classes(Vec<String>),
+    /// One of these classes, in the order of their indices.
+    Classes(ClassList),
     /// This many numbers.
     Values(usize),
 }
@@ -134,9 +134,82 @@ impl Target {
     #[must_use]
     pub fn width(&self) -> usize {
         match self {
-            Self::Classes(names) => names.len(),
+            Self::Classes(classes) => classes.len(),
             Self::Values(width) => *width,
         }
+    }
+}
+
+/// Classes by index, each with its name. The first may be the class of missing values, which has none;
+/// every later place without a name is padding: an output of the networks that no row asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClassList(Vec<Option<String>>);
+
+impl ClassList {
+    /// These places; the first is the class of missing values if it has no name.
+    #[must_use]
+    pub fn new(names: Vec<Option<String>>) -> Self {
+        Self(names)
+    }
+
+    /// Classes that all have names.
+    pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(names.into_iter().map(|name| Some(name.into())).collect())
+    }
+
+    /// How many places, with padding.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no place.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The places' names in order.
+    #[must_use]
+    pub fn names(&self) -> &[Option<String>] {
+        &self.0
+    }
+
+    /// A place's name.
+    #[must_use]
+    pub fn name(&self, class: usize) -> Option<&str> {
+        self.0.get(class)?.as_deref()
+    }
+
+    /// Whether missing values are a class, the first one.
+    #[must_use]
+    pub fn has_null(&self) -> bool {
+        self.0.first().is_some_and(Option::is_none)
+    }
+
+    /// Whether rows may be of the class, rather than it being padding.
+    #[must_use]
+    pub fn is_class(&self, class: usize) -> bool {
+        class == 0 || self.name(class).is_some()
+    }
+
+    /// How many classes rows may be of.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        (0..self.len()).filter(|&class| self.is_class(class)).count()
+    }
+
+    /// The same classes without the padding behind them.
+    #[must_use]
+    pub fn without_padding(&self) -> &[Option<String>] {
+        let named = self.0.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        &self.0[..named.max(usize::from(self.has_null()))]
+    }
+
+    /// What a class is called in messages.
+    #[must_use]
+    pub fn shown(&self, class: usize) -> &str {
+        self.name(class).unwrap_or(if class == 0 { "null" } else { "padding" })
     }
 }
 
@@ -179,6 +252,15 @@ pub struct ShardInfo {
     pub digest: Digest,
 }
 
+/// Rows set aside: training, validation and statistics know nothing of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRows {
+    /// How many.
+    pub rows: u64,
+    /// Sum of their digests modulo 2²⁵⁶.
+    pub digest: Digest,
+}
+
 /// A prepared data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataSet {
@@ -192,7 +274,9 @@ pub struct DataSet {
     pub targets: Vec<TargetColumn>,
     /// One entry per shard, by number.
     pub shards: Vec<ShardInfo>,
-    /// Sum over the source's rows of their digests, modulo 2²⁵⁶: equal for equal rows in any order.
+    /// Rows that are in no shard, to test the best model on.
+    pub test: Option<TestRows>,
+    /// Sum over the shards' rows of their digests, modulo 2²⁵⁶: equal for equal rows in any order.
     pub rows_digest: Digest,
     /// How raw rows become inputs and targets, in `arrowhop-source`'s own versioned JSON: kept with the
     /// models so that new rows are prepared alike.
@@ -210,5 +294,29 @@ impl DataSet {
                 Part::Validation => shard.validation_rows,
             })
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_class_without_a_name_is_one_of_rows() {
+        let list = |names: &[&str]| {
+            let name = |name: &&str| (!name.is_empty()).then(|| (*name).to_owned());
+            ClassList::new(names.iter().map(name).collect())
+        };
+        let nulls = list(&["", "a", "b", "", ""]);
+        assert!(nulls.has_null() && nulls.is_class(0) && !nulls.is_class(4));
+        assert_eq!((nulls.len(), nulls.classes()), (5, 3));
+        assert_eq!(nulls.without_padding(), list(&["", "a", "b"]).names());
+        assert_eq!([0, 1, 3].map(|class| nulls.shown(class)), ["null", "a", "padding"]);
+        let only_null = list(&["", "", ""]);
+        assert_eq!((only_null.classes(), only_null.without_padding().len()), (1, 1));
+        let padded = list(&["a", ""]);
+        assert!(!padded.has_null());
+        assert_eq!((padded.classes(), padded.without_padding().len()), (1, 1));
+        assert!(ClassList::default().without_padding().is_empty());
     }
 }

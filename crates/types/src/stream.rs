@@ -13,6 +13,8 @@ pub enum Stream {
     Shuffle,
     /// The split of one table into training and validation rows.
     Split,
+    /// The choice of test rows.
+    Test,
     /// Generated data sets.
     Generate,
     /// Draws of a search.
@@ -53,6 +55,7 @@ impl Stream {
             Self::Shuffle => 1 << 56,
             Self::Split => 2 << 56,
             Self::Generate => 3 << 56,
+            Self::Test => 8 << 56,
             Self::Search => 4 << 56,
             Self::Init(model) => pack(5, model, 0, ShardId(0)),
             Self::Order { model, epoch, shard } => pack(6, model, epoch, shard),

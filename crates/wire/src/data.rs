@@ -1,6 +1,8 @@
 //! A data set's description, there and back.
 
-use arrowhop_types::{DataSet, Dtype, Encoding, InputSpec, ShardInfo, Target, TargetColumn};
+use arrowhop_types::{
+    ClassList, DataSet, Dtype, Encoding, InputSpec, ShardInfo, Target, TargetColumn, TestRows,
+};
 
 use prost::Message;
 
@@ -33,6 +35,9 @@ impl From<DataSet> for proto::DataSet {
             shards: data.shards.into_iter().map(Into::into).collect(),
             rows_digest: data.rows_digest.0.to_vec(),
             preparation: data.preparation,
+            test: data
+                .test
+                .map(|test| proto::TestRows { rows: test.rows, digest: test.digest.0.to_vec() }),
         }
     }
 }
@@ -49,8 +54,13 @@ impl TryFrom<proto::DataSet> for DataSet {
             shards: data.shards.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             rows_digest: digest(&data.rows_digest, "data.rows_digest")?,
             preparation: data.preparation,
+            test: data.test.map(test_rows).transpose()?,
         })
     }
+}
+
+fn test_rows(test: proto::TestRows) -> Result<TestRows, WireError> {
+    Ok(TestRows { rows: test.rows, digest: digest(&test.digest, "data.test.digest")? })
 }
 
 impl From<InputSpec> for proto::Input {
@@ -108,7 +118,7 @@ impl From<TargetColumn> for proto::Target {
         Self {
             name: column.name,
             kind: Some(match column.target {
-                Target::Classes(names) => Kind::Classes(proto::ClassNames { names }),
+                Target::Classes(list) => Kind::Classes(class_names(&list)),
                 Target::Values(width) => Kind::Values(width as u64),
             }),
         }
@@ -123,11 +133,29 @@ impl TryFrom<proto::Target> for TargetColumn {
         Ok(Self {
             name: target.name,
             target: match present(target.kind, "data.targets.kind")? {
-                Kind::Classes(classes) => Target::Classes(classes.names),
+                Kind::Classes(classes) => Target::Classes(class_list(classes)),
                 Kind::Values(width) => Target::Values(size(width, "data.targets.values")?),
             },
         })
     }
+}
+
+fn class_names(list: &ClassList) -> proto::ClassNames {
+    let unnamed = (0..).zip(list.names()).filter(|(_, name)| name.is_none());
+    proto::ClassNames {
+        unnamed: unnamed.map(|(class, _)| class).collect(),
+        names: list.names().iter().map(|name| name.clone().unwrap_or_default()).collect(),
+    }
+}
+
+fn class_list(classes: proto::ClassNames) -> ClassList {
+    let mut names: Vec<_> = classes.names.into_iter().map(Some).collect();
+    for class in classes.unnamed {
+        if let Some(name) = names.get_mut(class as usize) {
+            *name = None;
+        }
+    }
+    ClassList::new(names)
 }
 
 impl From<ShardInfo> for proto::ShardInfo {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, Int32Array};
 use arrowhop_source::Prepared;
-use arrowhop_types::{Problems, Target, TargetColumn};
+use arrowhop_types::{ClassList, Problems, Target, TargetColumn};
 
 use crate::experiment::ClassWeight;
 
@@ -15,8 +15,8 @@ pub(crate) fn class_weights(
     wanted: &ClassWeight,
     prepared: &Prepared,
 ) -> Result<Vec<f64>, Problems> {
-    let (column, names) = match prepared.data_set.targets.as_slice() {
-        [TargetColumn { name, target: Target::Classes(names) }] => (name, names),
+    let (column, list) = match prepared.data_set.targets.as_slice() {
+        [TargetColumn { name, target: Target::Classes(list) }] => (name, list),
         [_] => {
             let text = "needs classes, but the target is numbers; leave it out";
             return Err(Problems::one(PLACE, text));
@@ -24,30 +24,37 @@ pub(crate) fn class_weights(
         _ => return Err(Problems::one(PLACE, "needs a single target; leave it out")),
     };
     match wanted {
-        ClassWeight::Balanced => balanced(names, &counts(prepared, column, names.len())),
-        ClassWeight::ByName(weights) => by_name(names, weights),
+        ClassWeight::Balanced => balanced(list, &counts(prepared, column, list.len())),
+        ClassWeight::ByName(weights) => by_name(list, weights),
     }
 }
 
-fn by_name(names: &[String], weights: &BTreeMap<String, f64>) -> Result<Vec<f64>, Problems> {
+fn by_name(list: &ClassList, weights: &BTreeMap<String, f64>) -> Result<Vec<f64>, Problems> {
     let mut problems = Problems::new();
-    for unknown in weights.keys().filter(|name| !names.contains(name)) {
+    let names: Vec<&str> = list.names().iter().flatten().map(String::as_str).collect();
+    for unknown in weights.keys().filter(|name| !names.contains(&name.as_str())) {
         let text = format!("there is no class {unknown:?}; there are {}", names.join(", "));
         problems.push(PLACE, text);
     }
-    problems.or(names.iter().map(|name| weights.get(name).copied().unwrap_or(1.0)).collect())
+    let weight = |name: &Option<String>| weights.get(name.as_ref()?).copied();
+    problems.or(list.names().iter().map(|name| weight(name).unwrap_or(1.0)).collect())
 }
 
 /// Rows over classes times a class's rows, so that the weights of all rows add up to their number.
+/// Padding has no rows, and weighs 1.
 #[expect(clippy::cast_precision_loss, reason = "row counts stay far below 2^53")]
-fn balanced(names: &[String], counts: &[u64]) -> Result<Vec<f64>, Problems> {
+fn balanced(list: &ClassList, counts: &[u64]) -> Result<Vec<f64>, Problems> {
     let mut problems = Problems::new();
-    for (name, _) in names.iter().zip(counts).filter(|(_, count)| **count == 0) {
+    let is_class = |class: &usize| list.is_class(*class);
+    for class in (0..counts.len()).filter(is_class).filter(|class| counts[*class] == 0) {
+        let name = list.shown(class);
         let text = format!("class {name:?} has no training rows to be balanced; give weights");
         problems.push(PLACE, text);
     }
-    let share = counts.iter().sum::<u64>() as f64 / names.len() as f64;
-    problems.or(counts.iter().map(|&count| share / count as f64).collect())
+    let share = counts.iter().sum::<u64>() as f64 / list.classes() as f64;
+    let weight =
+        |class: usize| if list.is_class(class) { share / counts[class] as f64 } else { 1.0 };
+    problems.or((0..counts.len()).map(weight).collect())
 }
 
 /// Training rows of each class.
@@ -67,8 +74,8 @@ fn counts(prepared: &Prepared, column: &str, classes: usize) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn names() -> Vec<String> {
-        ["cat", "dog", "owl"].map(str::to_owned).to_vec()
+    fn names() -> ClassList {
+        ClassList::named(["cat", "dog", "owl"])
     }
 
     #[test]
@@ -77,6 +84,8 @@ mod tests {
         assert_eq!(weights, [4.0 / 6.0, 2.0, 1.0]);
         let refused = balanced(&names(), &[6, 0, 4]).unwrap_err().to_string();
         assert!(refused.contains("class \"dog\" has no training rows"), "{refused}");
+        let padded = ClassList::new(vec![None, Some("cat".into()), None]);
+        assert_eq!(balanced(&padded, &[6, 2, 0]).unwrap(), [4.0 / 6.0, 2.0, 1.0]);
     }
 
     #[test]

@@ -70,8 +70,9 @@ impl Versions {
     /// When one is not there.
     pub(crate) fn of(spec: &DataSpec) -> Result<Self, SourceError> {
         let mut sources = Vec::new();
-        if let Origin::Tables { train, validation, .. } = &spec.origin {
-            for location in [Some(train), validation.as_ref()].into_iter().flatten() {
+        if let Origin::Tables { train, validation, test, .. } = &spec.origin {
+            let all = [Some(train), validation.as_ref(), test.as_ref()];
+            for location in all.into_iter().flatten() {
                 let version = location.version()?;
                 sources.push(SourceAbout { name: location.name(), version });
             }

@@ -162,6 +162,7 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
             "name": spec.data.name,
             "train_rows": spec.data.rows(Part::Train),
             "validation_rows": spec.data.rows(Part::Validation),
+            "test_rows": spec.data.test.as_ref().map_or(0, |test| test.rows),
             "shards": spec.data.shards.len(),
             "rows_digest": spec.data.rows_digest.to_string(),
             "inputs": spec.data.inputs.iter().map(|input| &input.name).collect::<Vec<_>>(),
@@ -173,7 +174,7 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
 
 fn target_json(TargetColumn { name, target }: &TargetColumn) -> Value {
     let classes = match target {
-        Target::Classes(names) => Some(names),
+        Target::Classes(list) => Some(list.names()),
         Target::Values(_) => None,
     };
     json!({ "name": name, "width": target.width(), "classes": classes })

@@ -8,8 +8,8 @@ use arrowhop_network::NetworkSpec;
 use arrowhop_train::{Device, InputChunks, Resident, Rows, TargetChunks, Task};
 use arrowhop_types::optimizer::{Method, Semantics, Sgd};
 use arrowhop_types::{
-    Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Precision, Target,
-    TargetColumn,
+    ClassList, Dtype, Encoding, InputSpec, Loss, ModelConfig, ModelId, Optimizer, Precision,
+    Target, TargetColumn,
 };
 use serde_json::{Value, json};
 
@@ -53,7 +53,8 @@ impl Workload {
         let optimizer = Optimizer::new(Method::Sgd(sgd), Semantics::Current).at_rate(0.001);
         let config = ModelConfig::new(name, optimizer, Loss::CATEGORICAL_CROSSENTROPY, batch);
         let config = ModelConfig { precision, ..config };
-        let target = Target::Classes((0..classes).map(|class: i32| class.to_string()).collect());
+        let target =
+            Target::Classes(ClassList::named((0..classes).map(|class: i32| class.to_string())));
         let target = TargetColumn::only(target);
         let network = NetworkSpec::parse(&keras_json)?;
         let task = Task::new(network, config, &[input], &[target], 1, ModelId(1), false)?;

@@ -151,7 +151,7 @@ mod tests {
         let files: Vec<_> = batches[0].column(2).as_string::<i32>().iter().flatten().collect();
         assert_eq!(files[..4], ["ants/0.png", "ants/1.png", "ants/2.png", "cats/0.png"]);
 
-        let image = Inputs::Tensor { column: "image".into(), shape: None, normalize: 1.0 };
+        let image = Inputs::Tensor(TensorInputs::of("image"));
         let mut spec = file_spec(&all, image);
         let Origin::Tables { train, targets, .. } = &mut spec.origin else { panic!("tables") };
         assert_eq!(*train, Location::File(all));
@@ -172,7 +172,7 @@ mod tests {
         let all = folder(dir.path());
         fs::create_dir(all.join("none")).unwrap();
         fs::write(all.join("notes.txt"), "x").unwrap();
-        let image = Inputs::Tensor { column: "image".into(), shape: None, normalize: 1.0 };
+        let image = Inputs::Tensor(TensorInputs::of("image"));
         let spec = file_spec(&all, image);
         assert_eq!(
             problems(dir.path(), &spec),

@@ -45,7 +45,7 @@ mod filter_tests;
 #[cfg(test)]
 #[path = "../../../../tests/harness/postgres.rs"]
 #[expect(unreachable_pub, reason = "it is also the whole-system tests'")]
-mod harness;
+pub(crate) mod harness;
 #[cfg(test)]
 mod tests;
 

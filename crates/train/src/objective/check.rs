@@ -137,8 +137,9 @@ fn check_class_weights(weights: &[f64], targets: &[&Target], problems: &mut Prob
                 let text = format!("there are {} for {} classes", weights.len(), names.len());
                 problems.push(place, text);
             }
-            for (name, weight) in names.iter().zip(weights) {
+            for (class, weight) in weights.iter().enumerate() {
                 if !(weight.is_finite() && *weight >= 0.0) {
+                    let name = names.shown(class);
                     let text = format!("must be a number from 0 for {name:?}, not {weight}");
                     problems.push(place, text);
                 }

@@ -2,7 +2,7 @@
 
 use std::slice::from_ref;
 
-use arrowhop_types::OutputConfig;
+use arrowhop_types::{ClassList, OutputConfig};
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn shape(name: &str, shape: &[usize], gives_logits: bool) -> OutputShape {
 }
 
 fn classes(count: usize) -> Target {
-    Target::Classes((0..count).map(|class| format!("class {class}")).collect())
+    Target::Classes(ClassList::named((0..count).map(|class| format!("class {class}"))))
 }
 
 fn held_to(loss: &str, metrics: &[&str]) -> OutputConfig {

@@ -248,6 +248,9 @@ pub struct NewData {
     /// Only rows that pass, such as "label < 5 AND city IN ('Paris', 'Rome')"; they are numbered anew
     #[arg(long = "where", value_name = "CONDITION", value_parser = condition)]
     pub filter: Option<Filter>,
+    /// It is a table that MADlib packed, with its summary beside it
+    #[arg(long)]
+    pub packed: bool,
     /// Only the first rows
     #[arg(long, value_name = "N")]
     pub max_rows: Option<u64>,
@@ -255,10 +258,14 @@ pub struct NewData {
 
 impl NewData {
     /// Where they are.
-    pub fn location(&self) -> Location {
+    ///
+    /// # Errors
+    /// When they are to be packed and cannot be.
+    pub fn location(&self) -> Result<Location, Problems> {
         let data = self.data.to_str();
         let location = data.map_or_else(|| Location::File(self.data.clone()), Location::of);
-        location.filtered(self.filter.clone())
+        let location = if self.packed { location.packed()? } else { location };
+        Ok(location.filtered(self.filter.clone()))
     }
 }
 
@@ -270,7 +277,10 @@ pub struct Evaluate {
     pub which: Which,
     /// The rows.
     #[command(flatten)]
-    pub rows: NewData,
+    pub rows: Option<NewData>,
+    /// The test rows that the run's experiment set aside
+    #[arg(long, required_unless_present = "data", conflicts_with_all = ["data", "max_rows"])]
+    pub test: bool,
     /// How the scores are printed
     #[arg(long, default_value = "table")]
     pub output: Output,
@@ -497,6 +507,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn evaluate_needs_rows_of_one_kind() {
+        let parse =
+            |more: &[&str]| Cli::try_parse_from([&["arrowhop", "evaluate", "1"], more].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--test", "--data", "a.csv"]).is_err());
+        assert!(parse(&["--test", "--max-rows", "3"]).is_err());
+        let Command::Evaluate(test) = parse(&["--test"]).unwrap().command else { panic!() };
+        assert!(test.test && test.rows.is_none());
+        let Command::Evaluate(data) = parse(&["--data", "a.csv"]).unwrap().command else {
+            panic!()
+        };
+        assert!(!data.test && data.rows.is_some());
     }
 
     #[test]

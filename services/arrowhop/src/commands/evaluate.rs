@@ -4,22 +4,30 @@ use std::ops::ControlFlow;
 
 use anyhow::Context;
 use arrowhop_segment::rows;
-use arrowhop_source::{NewOptions, NewOrigin, TargetUse, prepare_new};
+use arrowhop_source::{NewOptions, NewOrigin, TargetUse, prepare_new, prepare_test};
 use arrowhop_types::{Measures, ModelId, RunId, Score};
 use serde_json::json;
 
 use crate::cli::{Evaluate, Output};
 use crate::exit::Exit;
+use crate::experiment::Experiment;
 use crate::report::{csv_field, print};
 use crate::trained::Trained;
 
 pub(super) fn evaluate(options: &Evaluate) -> anyhow::Result<Exit> {
     let trained = Trained::open(&options.which)?;
-    let new = prepare_new(
-        &trained.record.spec.data.preparation,
-        &NewOrigin::Table(options.rows.location()),
-        &NewOptions { max_rows: options.rows.max_rows, target: TargetUse::Required },
-    )?;
+    let spec = &trained.record.spec;
+    let new = match &options.rows {
+        Some(rows) => prepare_new(
+            &spec.data.preparation,
+            &NewOrigin::Table(rows.location()?),
+            &NewOptions { max_rows: rows.max_rows, target: TargetUse::Required },
+        )?,
+        None => {
+            let experiment = Experiment::recorded(&spec.experiment, None, spec.bounds.clone())?;
+            prepare_test(&experiment.data, &spec.data).context("prepare the test rows")?
+        }
+    };
     let rows = rows(&trained.task, &new.batches)?;
     let mut go_on = |_: u64, _: &Score| ControlFlow::Continue(());
     let score = arrowhop_train::evaluate(&trained.task, &trained.state, &rows, &mut go_on)

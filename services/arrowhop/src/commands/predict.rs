@@ -29,8 +29,8 @@ pub(super) struct Prediction<'a> {
     target: &'a str,
     /// From 1, by probability; of values, the number's place.
     rank: i32,
-    /// The class's name; empty for values.
-    class: &'a str,
+    /// The class's name; empty for values, nothing for missing values and padding.
+    class: Option<&'a str>,
     value: f32,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn predicted<'a>(
 ) -> anyhow::Result<Vec<Prediction<'a>>> {
     let new = prepare_new(
         &trained.record.spec.data.preparation,
-        &NewOrigin::Table(rows.location()),
+        &NewOrigin::Table(rows.location()?),
         &NewOptions { max_rows: rows.max_rows, target: TargetUse::Ignored },
     )?;
     let inputs = inputs(&trained.task, &new.batches)?;
@@ -95,21 +95,21 @@ fn rank<'a>(
     predictions: &mut Vec<Prediction<'a>>,
 ) {
     let of_both;
-    let (values, names) = match (output, target) {
-        (&[second], Target::Classes(names)) if names.len() == 2 => {
+    let (values, list) = match (output, target) {
+        (&[second], Target::Classes(list)) if list.len() == 2 => {
             of_both = [1.0 - second, second];
-            (of_both.as_slice(), Some(names))
+            (of_both.as_slice(), Some(list))
         }
-        (output, Target::Classes(names)) => (output, Some(names)),
+        (output, Target::Classes(list)) => (output, Some(list)),
         (output, Target::Values(_)) => (output, None),
     };
     let mut order: Vec<usize> = (0..values.len()).collect();
-    if names.is_some() {
+    if list.is_some() {
         order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     }
     let most = top_k.map_or(values.len(), |k| k as usize);
     for (rank, place) in (1..).zip(order.into_iter().take(most)) {
-        let class = names.map_or("", |names| names[place].as_str());
+        let class = list.map_or(Some(""), |list| list.name(place));
         predictions.push(Prediction { row, target: name, rank, class, value: values[place] });
     }
 }
@@ -128,7 +128,8 @@ fn text(predictions: &[Prediction<'_>], several: bool, output: Output) -> String
             {
                 let mut cells = vec![row.to_string()];
                 cells.extend(several.then(|| (*target).to_owned()));
-                cells.extend([rank.to_string(), (*class).to_owned(), format!("{value:.6}")]);
+                let class = class.unwrap_or_default().to_owned();
+                cells.extend([rank.to_string(), class, format!("{value:.6}")]);
                 table.add_row(cells);
             }
             let more = predictions.len().saturating_sub(TABLE_ROWS_MAX);
@@ -157,7 +158,7 @@ fn text(predictions: &[Prediction<'_>], several: bool, output: Output) -> String
         Output::Csv => {
             let mut text = String::from("row,target,rank,class,probability\n");
             for Prediction { row, target, rank, class, value } in predictions {
-                let (target, class) = (csv_field(target), csv_field(class));
+                let (target, class) = (csv_field(target), csv_field(class.unwrap_or_default()));
                 text.push_str(&format!("{row},{target},{rank},{class},{value}\n"));
             }
             text
@@ -175,7 +176,7 @@ pub(super) fn write_predictions(
         Field::new("row", DataType::UInt64, false),
         Field::new("target", DataType::Utf8, false),
         Field::new("rank", DataType::Int32, false),
-        Field::new("class", DataType::Utf8, false),
+        Field::new("class", DataType::Utf8, true),
         Field::new("probability", DataType::Float32, false),
     ]));
     let of = predictions.iter();
@@ -183,7 +184,7 @@ pub(super) fn write_predictions(
         Arc::new(UInt64Array::from_iter_values(of.clone().map(|p| p.row))),
         Arc::new(StringArray::from_iter_values(of.clone().map(|p| p.target))),
         Arc::new(Int32Array::from_iter_values(of.clone().map(|p| p.rank))),
-        Arc::new(StringArray::from_iter_values(of.clone().map(|p| p.class))),
+        Arc::new(of.clone().map(|p| p.class).collect::<StringArray>()),
         Arc::new(Float32Array::from_iter_values(of.map(|p| p.value))),
     ];
     let batch = RecordBatch::try_new(schema.clone(), columns)?;
@@ -192,32 +193,51 @@ pub(super) fn write_predictions(
 
 #[cfg(test)]
 mod tests {
+    use arrowhop_types::ClassList;
+
     use super::*;
 
-    fn ranked(output: &[f32], target: Target, top_k: Option<u32>) -> Vec<(i32, String, f32)> {
+    fn ranked(
+        output: &[f32],
+        target: Target,
+        top_k: Option<u32>,
+    ) -> Vec<(i32, Option<String>, f32)> {
         let column = TargetColumn::only(target);
         let mut predictions = Vec::new();
         rank(7, output, &column, top_k, &mut predictions);
         assert!(predictions.iter().all(|p| (p.row, p.target) == (7, "y")));
-        predictions.into_iter().map(|p| (p.rank, p.class.to_owned(), p.value)).collect()
+        predictions.into_iter().map(|p| (p.rank, p.class.map(str::to_owned), p.value)).collect()
     }
 
     fn classes(names: &[&str]) -> Target {
-        Target::Classes(names.iter().map(|&name| name.to_owned()).collect())
+        Target::Classes(ClassList::named(names.iter().copied()))
     }
 
     #[test]
     fn classes_come_by_probability_and_values_as_they_are() {
         let found = ranked(&[0.2, 0.5, 0.3], classes(&["a", "b", "c"]), Some(2));
-        assert_eq!(found, [(1, "b".into(), 0.5), (2, "c".into(), 0.3)]);
+        assert_eq!(found, [(1, Some("b".into()), 0.5), (2, Some("c".into()), 0.3)]);
         let found = ranked(&[1.0, 2.0], Target::Values(2), None);
-        assert_eq!(found, [(1, String::new(), 1.0), (2, String::new(), 2.0)]);
+        assert_eq!(found, [(1, Some(String::new()), 1.0), (2, Some(String::new()), 2.0)]);
     }
 
     #[test]
     fn one_number_for_two_classes_is_the_second_one_s_probability() {
         let found = ranked(&[0.25], classes(&["no", "yes"]), None);
-        assert_eq!(found, [(1, "no".into(), 0.75), (2, "yes".into(), 0.25)]);
-        assert_eq!(ranked(&[0.75], classes(&["no", "yes"]), Some(1))[0].1, "yes");
+        assert_eq!(found, [(1, Some("no".into()), 0.75), (2, Some("yes".into()), 0.25)]);
+        assert_eq!(ranked(&[0.75], classes(&["no", "yes"]), Some(1))[0].1.as_deref(), Some("yes"));
+    }
+
+    #[test]
+    fn missing_values_and_padding_have_no_name() {
+        let list = ClassList::new(vec![None, Some("a".into()), None]);
+        let predictions = ranked(&[0.2, 0.3, 0.5], Target::Classes(list), None);
+        assert_eq!(predictions, [(1, None, 0.5), (2, Some("a".into()), 0.3), (3, None, 0.2)]);
+        let list = ClassList::new(vec![None, Some("a".into())]);
+        let column = TargetColumn::only(Target::Classes(list));
+        let mut made = Vec::new();
+        rank(0, &[0.6, 0.4], &column, None, &mut made);
+        assert!(text(&made, false, Output::Csv).ends_with("0,y,1,,0.6\n0,y,2,a,0.4\n"));
+        assert!(text(&made, false, Output::Json).contains("\"class\": null"));
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn read(
     let shards = fields.count("shards", 65_535).unwrap_or(SHARDS);
     let max_rows = fields.count("max_rows", u64::from(u32::MAX));
     let validation_fraction = fields.number("validation_fraction");
+    let test_fraction = fields.number("test_fraction");
     let generate = fields.table("generate");
     let origin = match generate {
         Some(table) => {
@@ -46,6 +47,7 @@ pub(super) fn read(
         seed,
         max_rows,
         validation_fraction,
+        test_fraction,
     })
 }
 
@@ -68,6 +70,7 @@ fn generated(table: Table, problems: &mut Problems) -> Option<Origin> {
 fn tables(mut fields: Fields<'_>) -> Option<Origin> {
     let train = named(&mut fields, ["train", "table", "query"]);
     let validation = named(&mut fields, ["validation", "validation_table", "validation_query"]);
+    let test = named(&mut fields, ["test", "test_table", "test_query"]);
     if train.is_none() {
         let text = "is needed: a file, relative to --data or to this file; or `table` or `query`, of \
                     PostgreSQL";
@@ -78,19 +81,27 @@ fn tables(mut fields: Fields<'_>) -> Option<Origin> {
     if validation_filter.is_some() && validation.is_none() {
         fields.wrong("validation_where", "is of no rows; give `validation`, too, or leave it out");
     }
-    let is_used = [&train, &validation].iter().any(|it| matches!(it, Some(Named::Rows(_))));
+    let is_used = [&train, &validation, &test].iter().any(|it| matches!(it, Some(Named::Rows(_))));
     let postgres = Postgres::read(&mut fields, is_used);
-    let locate = |named: Named| match named {
-        Named::File(text) => Some(Location::of(&text)),
-        Named::Rows(rows) => postgres.location(rows),
+    let is_packed = fields.flag("packed") == Some(true);
+    let mut locate = |named: Named| {
+        let location = match named {
+            Named::File(text) => Location::of(&text),
+            Named::Rows(rows) => postgres.location(rows)?,
+        };
+        if !is_packed {
+            return Some(location);
+        }
+        location.packed().map_err(|found| fields.all_wrong(&found)).ok()
     };
-    let train = train.and_then(locate).map(|train| train.filtered(train_filter));
-    let validation = validation.and_then(locate);
+    let train = train.and_then(&mut locate).map(|train| train.filtered(train_filter));
+    let validation = validation.and_then(&mut locate);
     let validation = validation.map(|validation| validation.filtered(validation_filter));
+    let test = test.and_then(&mut locate);
     let targets = columns::targets(&mut fields);
     let inputs = columns::inputs(&mut fields);
     fields.finish();
-    Some(Origin::Tables { train: train?, validation, inputs: inputs?, targets: targets? })
+    Some(Origin::Tables { train: train?, validation, test, inputs: inputs?, targets: targets? })
 }
 
 /// The condition on rows under a key.

@@ -105,6 +105,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// Whether a key is given and was not read yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A key's value, whatever it is.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);

@@ -4,6 +4,7 @@
 mod columns;
 mod data;
 mod fields;
+mod input;
 mod networks;
 mod optimizer;
 mod search;
@@ -162,8 +163,8 @@ impl Experiment {
         let known = data::ACCESS.iter().find(|(known, _)| *known == name);
         let (_, access) = *known.expect("the command line knows the ways");
         let mut table: Table = self.text.parse().expect("it was written as TOML");
-        let Origin::Tables { train, validation, .. } = &mut self.data.origin else { return };
-        for location in [Some(train), validation.as_mut()].into_iter().flatten() {
+        let Origin::Tables { train, validation, test, .. } = &mut self.data.origin else { return };
+        for location in [Some(train), validation.as_mut(), test.as_mut()].into_iter().flatten() {
             if let Some(request) = location.request_mut() {
                 request.access = access;
                 if let Some(Value::Table(section)) = table.get_mut("data") {
@@ -254,7 +255,7 @@ fn make_absolute(table: &mut Table, folder: &Path, data: &Path) {
 /// Changes the path of every data file.
 fn each_data_file(table: &mut Table, change: impl Fn(&Path) -> PathBuf) {
     if let Some(Value::Table(section)) = table.get_mut("data") {
-        for key in ["train", "validation"] {
+        for key in ["train", "validation", "test"] {
             if let Some(value) = section.get_mut(key) {
                 change_path(value, &change);
             }
@@ -342,6 +343,33 @@ mod tests {
         ] {
             assert!(problems.contains(part), "{part} is missing from:\n{problems}");
         }
+    }
+
+    #[test]
+    fn classes_test_rows_and_packed_tables_are_read() {
+        let text = GOOD.replace(
+            "target = \"label\"",
+            "target = 'label'\nnum_classes = 5\nnull_class = true\ntest = 't.parquet'\npacked = true",
+        );
+        let experiment = read(&text).unwrap();
+        let Origin::Tables { train, test, targets, .. } = &experiment.data.origin else {
+            panic!("no tables")
+        };
+        assert_eq!((targets[0].num_classes, targets[0].null_class), (Some(5), true));
+        for (location, summary) in
+            [(Some(train), "rows_summary.parquet"), (test.as_ref(), "t_summary.parquet")]
+        {
+            let Some(Location::Packed { summary: found, .. }) = location else { panic!("plain") };
+            assert_eq!(**found, Location::of(summary));
+        }
+        let split = GOOD.replace("target =", "test_fraction = 0.25\ntarget =");
+        assert_eq!(read(&split).unwrap().data.test_fraction, Some(0.25));
+        let query = GOOD.replace(
+            "train = \"rows.parquet\"",
+            "query = 'SELECT 1'\nserver = 'host=h user=u dbname=d'\npacked = true",
+        );
+        let problems = read(&query).unwrap_err().to_string();
+        assert!(problems.contains("data.packed: goes with a table or a file"), "{problems}");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use arrowhop_catalog::{Catalog, Checkpoint};
 use arrowhop_types::optimizer::{Optimizer, Semantics};
 use arrowhop_types::{
-    Architecture, CheckpointPolicy, DataSet, DataSetId, Digest, Direction, Dtype, InputSpec, LOSS,
-    Loss, Metric, MetricSums, ModelConfig, ModelId, ModelStatus, Objective, Part, RunId, RunSpec,
-    RunStatus, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, TargetColumn, Timestamp,
-    TrainMetrics, Version, VisitKind, VisitOrder, VisitTiming,
+    Architecture, CheckpointPolicy, ClassList, DataSet, DataSetId, Digest, Direction, Dtype,
+    InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, ModelStatus, Objective, Part,
+    RunId, RunSpec, RunStatus, Score, SegmentId, ShardId, ShardInfo, SlotId, Target, TargetColumn,
+    Timestamp, TrainMetrics, Version, VisitKind, VisitOrder, VisitTiming,
 };
 use arrowhop_wire::{Command, Fact, StartVisit, VisitOutcome, VisitReport};
 
@@ -52,10 +52,9 @@ fn spec() -> RunSpec {
             id: DataSetId(Digest([2; 32])),
             name: "iris".to_owned(),
             inputs: vec![InputSpec::numbers(vec![4], Dtype::F32, 1.0)],
-            targets: vec![TargetColumn::only(Target::Classes(
-                ["a", "b", "c"].map(str::to_owned).to_vec(),
-            ))],
+            targets: vec![TargetColumn::only(Target::Classes(ClassList::named(["a", "b", "c"])))],
             shards: (0..SHARDS).map(shard).collect(),
+            test: None,
             rows_digest: Digest([3; 32]),
             preparation: "{}".to_owned(),
         },

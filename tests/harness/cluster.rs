@@ -52,7 +52,8 @@ impl Cluster {
         let uri = spawn(program, &supervisor, &mut processes);
         let segments = (0..segments)
             .map(|segment| {
-                let settings = [settings, &["--listen", &address(&segment.to_string())]].concat();
+                let listen = address(&segment.to_string());
+                let settings = [settings, &["--listen", &listen]].concat();
                 spawn_segment(program, &uri, segment, &settings, &mut processes)
             })
             .collect();

@@ -324,7 +324,7 @@ impl UnitReader<'_> {
     }
 
     /// Rows between two holes, even if none of them passes: holes are joined where there are none.
-    fn finish_rows(&mut self, done: &mut Done) -> Result<(), Problems> {
+    fn finish_rows(&mut self, done: &mut Done) -> Result<(), SourceError> {
         let rows = self.batches.take()?;
         if !rows.is_empty() {
             done.pieces.push(Piece::Rows(self.scan.form.passing(rows)?));

@@ -214,7 +214,8 @@ impl Plan {
                 let columns = locked.relation.wanted(Some(&with_filter(&names, request)))?;
                 let form = locked.relation.form(session, &columns, request.filter.as_ref())?;
                 let form = form.within(workspace);
-                direct(&locked, &settled, &columns, form, server, session, request)
+                let part = direct(&locked, &settled, &columns, form, server, session, request)?;
+                Ok(part.first_columns(names.len()))
             }
         }
     }
@@ -262,18 +263,17 @@ fn direct(
     };
     let scanned = scan.read(|| settled.has_moved())?;
     let mut pages = PageCounts::default();
-    let part = match scanned.fill(session, relation, &form, &mut pages)? {
+    match scanned.fill(session, relation, &form, &mut pages)? {
         Some(batches) => {
             let path = Path::Direct { from_files: locked.transport.is_files(), pages };
-            Part { name: relation.name.clone(), schema: form.schema, batches, path }
+            Ok(Part { name: relation.name.clone(), schema: form.schema, batches, path })
         }
         None => {
             let queries = copy::by_pages(&form, relation, request.threads);
             let why = vec![MOVED.to_owned()];
-            copied(&relation.name, form.clone(), server, session, &queries, request, why)?
+            copied(&relation.name, form.clone(), server, session, &queries, request, why)
         }
-    };
-    Ok(part.first_columns(names.len()))
+    }
 }
 
 impl Part {

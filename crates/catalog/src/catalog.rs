@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STATEMENTS_MAX: usize = 64;
 
 /// The schema's history, only ever appended to.
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("V1__catalog", include_str!("../../../schemas/sql/catalog/V1__catalog.sql")),
     ("V2__optimizers", include_str!("../../../schemas/sql/catalog/V2__optimizers.sql")),
     ("V3__metrics", include_str!("../../../schemas/sql/catalog/V3__metrics.sql")),
@@ -31,6 +31,7 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("V5__computed_by", include_str!("../../../schemas/sql/catalog/V5__computed_by.sql")),
     ("V6__precision", include_str!("../../../schemas/sql/catalog/V6__precision.sql")),
     ("V7__test_rows", include_str!("../../../schemas/sql/catalog/V7__test_rows.sql")),
+    ("V8__sources", include_str!("../../../schemas/sql/catalog/V8__sources.sql")),
 ];
 
 /// The durable record of runs. One connection; any number of them may be open, in any number of

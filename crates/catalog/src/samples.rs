@@ -7,8 +7,8 @@ use arrowhop_types::{
     Architecture, CheckpointPolicy, ClassList, Crossentropy, DataSet, DataSetId, Digest, Direction,
     Dtype, Encoding, InputSpec, LOSS, Loss, Metric, MetricSums, ModelConfig, ModelId, Objective,
     OutputConfig, Part, Precision, RunId, RunSpec, Score, SegmentId, ShardId, ShardInfo, SlotId,
-    Target, TargetColumn, TestRows, Timestamp, TrainMetrics, Version, VisitId, VisitKind,
-    VisitOrder, VisitRecord, VisitTiming,
+    SourceRecord, Target, TargetColumn, TestRows, Timestamp, TrainMetrics, Version, VisitId,
+    VisitKind, VisitOrder, VisitRecord, VisitTiming,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -49,6 +49,12 @@ pub(crate) fn spec(models: usize, shards: u32) -> RunSpec {
             rows_digest: Digest([9; 32]),
             preparation: "{\"version\":1}".into(),
         },
+        sources: vec![SourceRecord {
+            name: "flowers.parquet".into(),
+            rows: 150,
+            version: "2000 bytes".into(),
+            way: String::new(),
+        }],
         objective: Objective {
             part: Part::Validation,
             metric: LOSS.into(),
@@ -99,6 +105,7 @@ pub(crate) fn any_spec() -> impl Strategy<Value = RunSpec> {
                     .collect(),
                 configs,
                 data: data.clone(),
+                sources: Vec::new(),
                 objective: Objective { part, metric, direction },
                 train_metrics,
                 order,

@@ -1,8 +1,8 @@
 //! Runs as they were submitted: written in one transaction, read back equal.
 
 use arrowhop_types::{
-    DataSet, DataSetId, Encoding, Objective, Problems, RunId, RunSpec, ShardId, Timestamp,
-    VisitOrder,
+    DataSet, DataSetId, Encoding, Objective, Problems, RunId, RunSpec, ShardId, SourceRecord,
+    Timestamp, VisitOrder,
 };
 use rusqlite::{Row, Transaction, params};
 
@@ -25,6 +25,7 @@ impl Catalog {
         self.write("submit a run", |transaction| {
             data_sets::write(transaction, &spec.data)?;
             let run = write(transaction, spec, submitted_at)?;
+            write_sources(transaction, run, &spec.sources)?;
             configs::write(transaction, run, spec)?;
             Ok(run)
         })
@@ -59,6 +60,7 @@ pub(crate) fn read(transaction: &Transaction<'_>, run: RunId) -> Result<RunSpec,
         },
         configs,
         data: data(transaction, row)?,
+        sources: sources(transaction, run)?,
         objective: objective(row)?,
         train_metrics: row::word(row, "train_metrics")?,
         order: visit_order(row)?,
@@ -121,6 +123,35 @@ fn write(
             |row| row.get(0),
         )?;
     Ok(RunId(number))
+}
+
+fn write_sources(
+    transaction: &Transaction<'_>,
+    run: RunId,
+    sources: &[SourceRecord],
+) -> Result<(), Fault> {
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO run_sources (run, position, name, rows, version, way)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (position, SourceRecord { name, rows, version, way }) in sources.iter().enumerate() {
+        insert.execute(params![run.0, position, name, rows, version, way])?;
+    }
+    Ok(())
+}
+
+fn sources(transaction: &Transaction<'_>, run: RunId) -> Result<Vec<SourceRecord>, Fault> {
+    let mut statement =
+        transaction.prepare_cached("SELECT * FROM run_sources WHERE run = ?1 ORDER BY position")?;
+    let source = |row: &Row<'_>| {
+        Ok(SourceRecord {
+            name: row.get("name")?,
+            rows: row.get("rows")?,
+            version: row.get("version")?,
+            way: row.get("way")?,
+        })
+    };
+    Ok(statement.query_map([run.0], source)?.collect::<Result<_, _>>()?)
 }
 
 fn seed(row: &Row<'_>) -> rusqlite::Result<u64> {

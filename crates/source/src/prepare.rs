@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrowhop_types::{DataSet, Part, Problems};
+use arrowhop_types::{DataSet, Part, Problems, SourceRecord};
 use tempfile::TempDir;
 
 use crate::deal::{BatchRows, Deal};
@@ -31,8 +31,8 @@ pub struct Prepared {
     pub data_set: DataSet,
     /// Its rows, by shard number.
     pub shards: Vec<PreparedShard>,
-    /// How tables that are no files were read.
-    pub sources: Vec<PartReport>,
+    /// Where the rows came from.
+    pub sources: Vec<SourceRecord>,
     /// The folder with the shards' files, where they were too many for memory; it goes with the last copy
     /// of this.
     pub(crate) files: Option<Arc<TempDir>>,
@@ -94,10 +94,12 @@ fn prepare_tables(
     let mut sources = Vec::new();
     let mut find = |location: &Location| {
         let used = columns_used(columns.inputs, columns.targets);
+        // Before it is read, so that what changes meanwhile makes another version.
+        let version = location.version();
         let found =
             gather_input(&mut problems, location.source().open(used.as_deref(), workspace))?;
         Ok::<_, SourceError>(found.map(|(table, parts)| {
-            sources.extend(parts);
+            sources.push(record(location, &table, &parts, version.ok().flatten()));
             table
         }))
     };
@@ -157,6 +159,25 @@ fn prepare_tables(
     let shuffle = Shuffle { spec, preparation: &preparation, batches, labels, test };
     let prepared = shuffle.prepared(workspace, fill)?;
     Ok(Prepared { sources, ..prepared })
+}
+
+/// What is kept of a source.
+fn record(
+    location: &Location,
+    table: &Table,
+    parts: &[PartReport],
+    version: Option<String>,
+) -> SourceRecord {
+    let joined = |texts: Vec<String>| texts.join("; ");
+    let mut snapshots: Vec<String> =
+        parts.iter().map(|part| format!("snapshot {}", part.snapshot)).collect();
+    snapshots.dedup();
+    SourceRecord {
+        name: location.name(),
+        rows: u64::from(table.rows()),
+        version: version.unwrap_or_else(|| joined(snapshots)),
+        way: joined(parts.iter().map(ToString::to_string).collect()),
+    }
 }
 
 impl Columns<'_> {

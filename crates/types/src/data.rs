@@ -283,6 +283,20 @@ pub struct DataSet {
     pub preparation: String,
 }
 
+/// Where rows of a data set came from, as it was when they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRecord {
+    /// A path, a URL, a table, a query.
+    pub name: String,
+    /// Rows that were there.
+    pub rows: u64,
+    /// Which state of it: of a file its length and time of change, of an object its store's tag, of a
+    /// database the snapshot. Empty where nobody could tell.
+    pub version: String,
+    /// How it was read, where there are several ways.
+    pub way: String,
+}
+
 impl DataSet {
     /// Rows of a part over all shards.
     #[must_use]

@@ -18,8 +18,8 @@ mod term;
 mod time;
 
 pub use data::{
-    ClassList, DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, Target, TargetColumn,
-    TestRows, shard_file,
+    ClassList, DataSet, Dtype, Encoding, InputSpec, Part, ROW, ShardInfo, SourceRecord, Target,
+    TargetColumn, TestRows, shard_file,
 };
 pub use error::{Classify, ErrorClass, Problem, Problems};
 pub use id::{

@@ -1,6 +1,8 @@
 //! What is asked for: a run and the model configurations in it.
 
-use crate::{DataSet, Loss, Metric, ModelId, Optimizer, Part, Precision, RunId, ShardId};
+use crate::{
+    DataSet, Loss, Metric, ModelId, Optimizer, Part, Precision, RunId, ShardId, SourceRecord,
+};
 
 /// A network's definition, as the user brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +112,8 @@ pub struct RunSpec {
     pub configs: Vec<ModelConfig>,
     /// What they are trained on.
     pub data: DataSet,
+    /// Where its rows came from.
+    pub sources: Vec<SourceRecord>,
     /// How they are ranked.
     pub objective: Objective,
     /// Training metrics of each epoch.

@@ -1,7 +1,8 @@
 //! A data set's description, there and back.
 
 use arrowhop_types::{
-    ClassList, DataSet, Dtype, Encoding, InputSpec, ShardInfo, Target, TargetColumn, TestRows,
+    ClassList, DataSet, Dtype, Encoding, InputSpec, ShardInfo, SourceRecord, Target, TargetColumn,
+    TestRows,
 };
 
 use prost::Message;
@@ -179,5 +180,17 @@ impl TryFrom<proto::ShardInfo> for ShardInfo {
             validation_rows: info.validation_rows,
             digest: digest(&info.digest, "data.shards.digest")?,
         })
+    }
+}
+
+impl From<SourceRecord> for proto::Source {
+    fn from(SourceRecord { name, rows, version, way }: SourceRecord) -> Self {
+        Self { name, rows, version, way }
+    }
+}
+
+impl From<proto::Source> for SourceRecord {
+    fn from(proto::Source { name, rows, version, way }: proto::Source) -> Self {
+        Self { name, rows, version, way }
     }
 }

@@ -34,6 +34,7 @@ impl From<RunSpec> for proto::Run {
             reset_optimizer_each_visit: spec.reset_optimizer_each_visit,
             bounds: spec.bounds,
             experiment: spec.experiment,
+            sources: spec.sources.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -61,6 +62,7 @@ impl TryFrom<proto::Run> for RunSpec {
             reset_optimizer_each_visit: run.reset_optimizer_each_visit,
             bounds: run.bounds,
             experiment: run.experiment,
+            sources: run.sources.into_iter().map(Into::into).collect(),
         })
     }
 }

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use arrowhop_flight::{FolderEntry, ShardFolder};
 use arrowhop_source::{DataSpec, Origin, Prepared, SourceError};
-use arrowhop_types::{DataSet, DataSetId, Problems};
+use arrowhop_types::{DataSet, DataSetId, Problems, SourceRecord};
 use arrowhop_wire::{decode_data_set, encode_data_set};
 use serde::{Deserialize, Serialize};
 
@@ -47,13 +47,26 @@ pub(crate) struct About {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceAbout {
     pub(crate) name: String,
-    pub(crate) version: Option<String>,
+    pub(crate) rows: u64,
+    pub(crate) version: String,
+    pub(crate) way: String,
+}
+
+impl From<SourceRecord> for SourceAbout {
+    fn from(SourceRecord { name, rows, version, way }: SourceRecord) -> Self {
+        Self { name, rows, version, way }
+    }
+}
+
+impl From<SourceAbout> for SourceRecord {
+    fn from(SourceAbout { name, rows, version, way }: SourceAbout) -> Self {
+        Self { name, rows, version, way }
+    }
 }
 
 /// What there is under a key, as far as sources tell.
 pub(crate) struct Versions {
     key: Option<String>,
-    sources: Vec<SourceAbout>,
 }
 
 /// A data set that is kept.
@@ -69,23 +82,21 @@ impl Versions {
     /// # Errors
     /// When one is not there.
     pub(crate) fn of(spec: &DataSpec) -> Result<Self, SourceError> {
-        let mut sources = Vec::new();
+        let mut versions = Vec::new();
         if let Origin::Tables { train, validation, test, .. } = &spec.origin {
             let all = [Some(train), validation.as_ref(), test.as_ref()];
             for location in all.into_iter().flatten() {
-                let version = location.version()?;
-                sources.push(SourceAbout { name: location.name(), version });
+                versions.push(location.version()?);
             }
         }
-        let versions: Option<Vec<&str>> =
-            sources.iter().map(|source| source.version.as_deref()).collect();
+        let versions: Option<Vec<String>> = versions.into_iter().collect();
         // Every field of a specification shows in its debugging text, passwords by their absence.
         let key = versions.map(|versions| {
             let program = env!("CARGO_PKG_VERSION");
             let text = format!("{FORMAT} {program} {spec:?} {versions:?}");
             blake3::hash(text.as_bytes()).to_string()
         });
-        Ok(Self { key, sources })
+        Ok(Self { key })
     }
 }
 
@@ -138,14 +149,17 @@ impl Kept {
         let Some(KeptSet { entry, about, data_set }) = found else { return Ok(None) };
         let data_set = DataSet { name: spec.name.clone(), ..data_set };
         self.folder.touch(data_set.id);
-        Ok(Some((Prepared::open(&entry.folder, data_set)?, about)))
+        let prepared = Prepared::open(&entry.folder, data_set)?;
+        let sources = about.sources.iter().cloned().map(Into::into).collect();
+        Ok(Some((Prepared { sources, ..prepared }, about)))
     }
 
     /// Keeps a data set, and reads it from there.
     pub(crate) fn keep(&self, prepared: Prepared, versions: Versions) -> anyhow::Result<Prepared> {
         let data_set = &prepared.data_set;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Versions { key, sources } = versions;
+        let key = versions.key;
+        let sources = prepared.sources.iter().cloned().map(Into::into).collect();
         let about = About { format: FORMAT, key, sources, prepared_at: now.as_secs() };
         let folder = self.folder.of(data_set.id);
         if read_data_set(&folder).is_ok() {

@@ -76,7 +76,9 @@ fn prepare_or_find(
     let began = std::time::Instant::now();
     let prepared = prepare_within(spec, workspace)?;
     for source in &prepared.sources {
-        say(&format!("read {source}"));
+        if !source.way.is_empty() {
+            say(&format!("read {}", source.way));
+        }
     }
     let data = &prepared.data_set;
     let rows = data.rows(Part::Train) + data.rows(Part::Validation);

@@ -6,7 +6,7 @@ use arrowhop_catalog::RunSummary;
 use arrowhop_types::optimizer::{Optimizer, ParameterValue, Semantics};
 use arrowhop_types::{
     Direction, EpochRecord, LOSS, ModelConfig, ModelRecord, ModelStatus, Part, Precision,
-    RunRecord, RunStatus, Target, TargetColumn,
+    RunRecord, RunStatus, SourceRecord, Target, TargetColumn,
 };
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
@@ -167,9 +167,14 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
             "rows_digest": spec.data.rows_digest.to_string(),
             "inputs": spec.data.inputs.iter().map(|input| &input.name).collect::<Vec<_>>(),
             "targets": spec.data.targets.iter().map(target_json).collect::<Vec<_>>(),
+            "sources": spec.sources.iter().map(source_json).collect::<Vec<_>>(),
         },
         "models": models.collect::<Vec<_>>(),
     })
+}
+
+fn source_json(SourceRecord { name, rows, version, way }: &SourceRecord) -> Value {
+    json!({ "name": name, "rows": rows, "version": version, "way": way })
 }
 
 fn target_json(TargetColumn { name, target }: &TargetColumn) -> Value {

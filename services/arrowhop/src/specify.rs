@@ -81,6 +81,7 @@ pub(crate) fn specify(
         architectures: networks.iter().map(|network| network.architecture.clone()).collect(),
         configs,
         data: prepared.data_set.clone(),
+        sources: prepared.sources.clone(),
         objective: default_objective(&prepared.data_set),
         train_metrics: experiment.train_metrics,
         order: VisitOrder::Free,

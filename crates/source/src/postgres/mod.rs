@@ -137,7 +137,8 @@ fn read_rows(
         let batches = joined(part.batches);
         let bytes = batches.iter().map(bytes_of).sum();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        let parts = vec![PartReport { name: part.name, path: part.path, rows, bytes }];
+        let (name, path) = (part.name, part.path);
+        let parts = vec![PartReport { name, path, rows, bytes, snapshot: snapshot.clone() }];
         let part = Reading { schema: part.schema, batches, snapshot: snapshot.clone(), parts };
         add(&mut reading, part)?;
     }

@@ -64,6 +64,8 @@ pub struct PartReport {
     pub rows: u64,
     /// Bytes in Arrow's buffers.
     pub bytes: u64,
+    /// Which transactions they include, as `pg_current_snapshot` tells it.
+    pub snapshot: String,
 }
 
 impl fmt::Display for PartReport {

@@ -102,8 +102,10 @@ fn list(sets: &[KeptSet], output: Output) -> String {
 
 fn as_json(KeptSet { entry, about, data_set }: &KeptSet) -> Value {
     let sources = about.sources.iter();
-    let sources: Vec<Value> =
-        sources.map(|of| json!({ "name": of.name, "version": of.version })).collect();
+    let sources = sources.map(
+        |of| json!({ "name": of.name, "rows": of.rows, "version": of.version, "way": of.way }),
+    );
+    let sources: Vec<Value> = sources.collect();
     json!({
         "data_set": data_set.id.to_string(),
         "name": data_set.name,

@@ -58,6 +58,7 @@ fn spec() -> RunSpec {
             rows_digest: Digest([3; 32]),
             preparation: "{}".to_owned(),
         },
+        sources: Vec::new(),
         objective: Objective {
             part: Part::Train,
             metric: LOSS.to_owned(),

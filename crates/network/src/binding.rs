@@ -179,6 +179,29 @@ mod tests {
         NetworkSpec::parse(&model.to_string()).unwrap()
     }
 
+    #[test]
+    fn a_network_wider_than_the_classes_is_told_how_to_pad_them() {
+        let model = json!({"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "Dense", "config": {
+                "name": "d", "units": 5, "batch_input_shape": [null, 3]}}]}});
+        let network = NetworkSpec::parse(&model.to_string()).unwrap();
+        let found = |names: &[Option<&str>]| {
+            let names = names.iter().map(|name| name.map(str::to_owned)).collect();
+            let target = TargetColumn::only(Target::Classes(ClassList::new(names)));
+            network.bind(&[facts("x")], &[target]).map_err(|problems| problems.to_string())
+        };
+        assert!(found(&[None, Some("a"), Some("b"), None, None]).is_ok());
+        assert_eq!(
+            found(&[Some("a"), Some("b"), Some("c")]).unwrap_err(),
+            "output: the network has 5 outputs, but the data has 3 classes; num_classes = 5 pads \
+             them"
+        );
+        assert_eq!(
+            found(&[Some("a"), Some("b"), None, None, None, None]).unwrap_err(),
+            "output: the network has 5 outputs, but the data has 6 classes, 4 of them padding"
+        );
+    }
+
     fn tokens(name: &str, vocabulary: u32) -> InputSpec {
         InputSpec {
             name: name.into(),

@@ -173,10 +173,9 @@ fn unpack(table: &Table, summary: &Table, workspace: &Workspace) -> Result<Table
 
 /// The packed columns that a summary tells of.
 fn find(table: &Table, summary: &Table) -> Result<Vec<Packed>, Problems> {
-    if summary.rows() != 1 || table.rows() == 0 {
+    if summary.rows() != 1 {
         let text = format!("has {} rows, where a packed table's summary has one", summary.rows());
-        let empty = Problems::one(table.name(), "has no buffer");
-        return Err(if summary.rows() == 1 { empty } else { Problems::one(summary.name(), text) });
+        return Err(Problems::one(summary.name(), text));
     }
     let mut problems = Problems::new();
     let inputs = gather(&mut problems, variables(summary, "independent_varname"));

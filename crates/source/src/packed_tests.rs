@@ -29,7 +29,7 @@ const TABLES: &str = "
         SELECT array_agg(v * (1/5.0)::REAL ORDER BY i)
         FROM unnest($1) WITH ORDINALITY AS u(v, i) $$;
     CREATE TABLE source AS
-        SELECT i AS id, ARRAY[[i, i / 3.0, 0.1], [-i, 10.0 ^ i, 0]]::REAL[] AS x, i::REAL / 7 AS z,
+        SELECT i AS id, ARRAY[[i, i / 3.0, 0.1], [-i, 10.0 ^ i, 0]]::REAL[] AS x, (i / 7.0)::REAL AS z,
             (ARRAY['a', 'b', NULL])[1 + i % 3] AS label, (ARRAY[7, 3, -1])[1 + i % 3] AS grade,
             ARRAY[i % 2, 1 - i % 2] AS pair
         FROM generate_series(1, 17) AS i;
@@ -228,11 +228,10 @@ fn buffers_that_are_wrong_are_named() {
              `grade` are [3]",
         ),
         (
-            "DELETE FROM changed_summary",
-            "table changed_summary: has 0 rows, where a packed table's \
-             summary has one",
+            "INSERT INTO changed_summary TABLE packed_summary",
+            "table changed_summary: has 2 rows, where a packed table's summary has one",
         ),
-        ("DELETE FROM changed", "table changed: has no buffer"),
+        ("DELETE FROM changed", "table changed: has no rows"),
     ];
     for (change, text) in cases {
         assert_eq!(database.problem_after(change), text, "{change}");
@@ -263,4 +262,54 @@ fn a_summary_lies_beside_its_table() {
     assert_eq!(summary(postgres(Rows::Table("\"A\".\"T\"".into()))), "table \"A\".\"T_summary\"");
     let error = postgres(Rows::Query("SELECT 1".into())).packed().unwrap_err();
     assert!(error.to_string().starts_with("packed: goes with a table or a file"), "{error}");
+}
+
+/// Whatever way bytes come, they are divided as the packed rows were.
+#[test]
+fn bytes_are_divided_as_packed_rows_were() {
+    use arrow::array::{BinaryArray, FixedSizeBinaryArray, Float64Array, ListArray, StringArray};
+    use arrow::datatypes::Int32Type;
+
+    use crate::fixtures::{column, write};
+
+    let dir = tempfile::tempdir().unwrap();
+    let floats: Vec<u8> = [0.0_f32, 40.0, 20.0, 2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let shape = || ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(2), Some(2)])]);
+    let text = |text: &str| StringArray::from(vec![text]);
+    let packed = [
+        column("x", BinaryArray::from(vec![floats.as_slice()])),
+        column("x_shape", shape()),
+        column("y", BinaryArray::from(vec![&[1, 0, 0, 0, 0, 0, 1, 0][..]])),
+        column("y_shape", shape()),
+    ];
+    let summary = [
+        column("independent_varname", text("x")),
+        column("dependent_varname", text("y")),
+        column("normalizing_const", Float64Array::from(vec![5.0])),
+        column("class_values", {
+            let mut names = arrow::array::ListBuilder::new(arrow::array::StringBuilder::new());
+            names.append_value([Some("a"), Some("b")]);
+            names.finish()
+        }),
+    ];
+    let path = write(dir.path(), "t.parquet", &packed);
+    write(dir.path(), "t_summary.parquet", &summary);
+    let inputs = |dtype| Inputs::Tensor(TensorInputs { dtype, ..TensorInputs::of("x") });
+    let prepared = |dtype| {
+        let mut spec = crate::fixtures::file_spec(&path, inputs(dtype));
+        let Origin::Tables { train, .. } = &mut spec.origin else { panic!("no files") };
+        *train = train.clone().packed().unwrap();
+        prepare(&spec)
+    };
+    let set = prepared(Some(Dtype::F32)).unwrap();
+    let rows = rows(&set);
+    assert_eq!(rows, [(0, vec![0.0, 40.0], vec![0.0]), (1, vec![20.0, 2.0], vec![1.0])]);
+    let raw = FixedSizeBinaryArray::try_from_iter([[0_u8, 200], [100, 10]].iter()).unwrap();
+    let raw = write(dir.path(), "raw", &[column("x", raw)]);
+    let origin = NewOrigin::Table(Location::File(raw));
+    let new = prepare_new(&set.data_set.preparation, &origin, &NewOptions::default()).unwrap();
+    let found: Vec<_> = concat(&new.batches).into_iter().map(|(_, x, _)| x).collect();
+    assert_eq!(found, [rows[0].1.clone(), rows[1].1.clone()]);
+    let error = prepared(Some(Dtype::U8)).unwrap_err().to_string();
+    assert!(error.ends_with("was divided when it was packed; leave dtype out"), "{error}");
 }

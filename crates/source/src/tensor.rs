@@ -134,34 +134,30 @@ impl TensorEncoder {
         chunk: Chunk<'_, &mut [f32]>,
     ) -> Result<(), Problems> {
         let column = chunk.column(&self.column);
-        let Storage::Numbers(lengths) = storage else {
-            let bytes = Bytes::new(&column);
-            return self.each(table, chunk, |i, place| {
-                let bytes = bytes.value(i).ok_or_else(|| Fault::Null.to_string())?;
-                if *storage == Storage::Pictures {
-                    return pictures::decode_f32(bytes, &self.pictures, &self.input.shape, place);
-                }
-                self.check_length(bytes, place.len())?;
-                place.iter_mut().zip(bytes).for_each(|(place, &byte)| *place = byte.into());
-                Ok(())
-            });
-        };
-        let numbers = self.numbers(table, &column, Dtype::F32)?;
-        // What a packed training table was multiplied by, in single precision.
         let factor = match self.divided_by {
             Some(by) if packed::divided_by(table.field(&self.column)?).is_none() => {
                 packed::factor(by)
             }
             _ => 1.0,
         };
+        let Storage::Numbers(lengths) = storage else {
+            let bytes = Bytes::new(&column);
+            return self.each(table, chunk, |i, place| {
+                let bytes = bytes.value(i).ok_or_else(|| Fault::Null.to_string())?;
+                if *storage == Storage::Pictures {
+                    pictures::decode_f32(bytes, &self.pictures, &self.input.shape, place)?;
+                } else {
+                    self.check_length(bytes, place.len())?;
+                    place.iter_mut().zip(bytes).for_each(|(place, &byte)| *place = byte.into());
+                }
+                scale(place, factor)
+            });
+        };
+        let numbers = self.numbers(table, &column, Dtype::F32)?;
         self.each(table, chunk, |i, place| {
             let values = numbers.row_f32(i, lengths).map_err(|fault| fault.to_string())?;
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                let value = values[at];
-                return Err(format!("is not finite: element {at} is {value} as f32"));
-            }
-            place.iter_mut().zip(values).for_each(|(place, value)| *place = value * factor);
-            Ok(())
+            place.copy_from_slice(values);
+            scale(place, factor)
         })
     }
 
@@ -192,6 +188,17 @@ impl TensorEncoder {
         }
         problems.or(())
     }
+}
+
+/// Multiplies elements, which must be finite then.
+fn scale(elements: &mut [f32], factor: f32) -> Result<(), String> {
+    for (at, element) in elements.iter_mut().enumerate() {
+        *element *= factor;
+        if !element.is_finite() {
+            return Err(format!("is not finite: element {at} is {element} as f32"));
+        }
+    }
+    Ok(())
 }
 
 /// Whole numbers from 0 to 255 as bytes.
@@ -352,7 +359,7 @@ mod tests {
             lines[..3],
             [
                 "images, column `x`, row 1: is an image of shape [3, 2, 1], where [2, 3, 1] is \
-                 expected; make all images alike",
+                 expected; make all images alike, or give resize or channels",
                 "images, column `x`, row 2: is neither a JPEG nor a PNG image",
                 "images, column `x`, row 3: is null or holds a null; fill it in or leave the row \
                  out",

@@ -194,3 +194,39 @@ impl From<proto::Source> for SourceRecord {
         Self { name, rows, version, way }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrowhop_types::{DataSetId, Digest, ShardId};
+
+    use super::*;
+
+    #[test]
+    fn a_data_set_comes_back_with_its_nulls_padding_and_test_rows() {
+        let names = [None, Some(String::new()), Some("a".to_owned()), None];
+        let data = DataSet {
+            id: DataSetId(Digest([1; 32])),
+            name: "d".into(),
+            inputs: vec![InputSpec::numbers(vec![2, 3], Dtype::U8, 255.0)],
+            targets: vec![
+                TargetColumn::only(Target::Classes(ClassList::new(names.to_vec()))),
+                TargetColumn { name: "z".into(), target: Target::Values(3) },
+            ],
+            shards: vec![ShardInfo {
+                shard: ShardId(0),
+                train_rows: 3,
+                validation_rows: 1,
+                digest: Digest([2; 32]),
+            }],
+            test: Some(TestRows { rows: 7, digest: Digest([3; 32]) }),
+            rows_digest: Digest([4; 32]),
+            preparation: "{}".into(),
+        };
+        let sent = proto::DataSet::from(data.clone());
+        assert_eq!(DataSet::try_from(sent.clone()).unwrap(), data);
+        let plain = proto::DataSet { test: None, ..sent.clone() };
+        assert_eq!(DataSet::try_from(plain).unwrap().test, None);
+        let short = proto::TestRows { rows: 7, digest: vec![3; 31] };
+        assert!(DataSet::try_from(proto::DataSet { test: Some(short), ..sent }).is_err());
+    }
+}

@@ -124,11 +124,11 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Problems> {
 #[cfg(test)]
 mod tests {
     use arrow::array::AsArray;
-    use arrowhop_types::Target;
+    use arrowhop_types::{ClassList, Target};
 
     use super::*;
     use crate::fixtures::{file_spec, png, problems, train_of};
-    use crate::{Inputs, Location, Origin, prepare};
+    use crate::{Inputs, Location, Origin, TensorInputs, prepare};
 
     fn folder(dir: &Path) -> PathBuf {
         let all = dir.join("all");
@@ -158,7 +158,7 @@ mod tests {
         targets[0].column = "label".into();
         let prepared = prepare(&spec).unwrap();
         let Target::Classes(classes) = &prepared.data_set.targets[0].target else { panic!() };
-        assert_eq!(classes, &["ants", "cats"]);
+        assert_eq!(*classes, ClassList::named(["ants", "cats"]));
         let mut rows = train_of(&prepared);
         rows.sort_by_key(|(row, ..)| *row);
         let found: Vec<_> = rows.iter().map(|(_, x, y)| (x[0], y[0])).collect();

@@ -155,3 +155,67 @@ fn what_is_wrong_is_said_with_what_to_do() {
     assert_eq!(found.code, Some(6), "{}", found.stderr);
     assert!(found.stderr.contains("connect to PostgreSQL at /nowhere"), "{}", found.stderr);
 }
+
+#[test]
+fn a_condition_gives_the_same_models_from_a_table_and_from_a_file() {
+    let Some(postgres) = Postgres::start(&[], &[]) else { return };
+    let database = postgres.database("shop", &[]);
+    postgres.sql(&database, PICTURES);
+    let connection = postgres.connection(&database);
+    let server = Server::parse(&connection, |_| None).expect("a connection string");
+    let program = Program::new(BINARY);
+    let conditions = "where = 'id <= 300 AND NOT (id > 240 AND label IN (0, 1))'\n\
+                      validation_where = 'id > 400'";
+    let files =
+        experiment(&format!("train = 'train.parquet'\nvalidation = 'train.parquet'\n{conditions}"));
+    let file = files.folder().join("train.parquet");
+    export(&server, "pictures", &file);
+    let wanted = outcome(&fit(&program, &files, &[]));
+    assert_eq!((&wanted.0["train_rows"], &wanted.0["validation_rows"]), (&280.into(), &80.into()));
+    let tables = experiment(&format!(
+        "server = '{connection}'\ntable = 'pictures'\nvalidation_table = 'pictures'\n{conditions}"
+    ));
+    for access in ["copy", "direct"] {
+        let finished = fit(&program, &tables, &["--access", access]);
+        assert_eq!(outcome(&finished), wanted, "{access}");
+        let said = "read public.pictures: 280 rows, ";
+        assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    }
+    let replayed = program.run(&["replay", "3", "1"]);
+    assert_eq!(replayed.code, Some(0), "{}{}", replayed.stdout, replayed.stderr);
+
+    let file = file.display().to_string();
+    let asked = |command: &str, condition: &str| {
+        program.run(&[command, "1", "--data", &file, "--where", condition, "--output", "json"])
+    };
+    let json = |finished: Finished| -> Value {
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        serde_json::from_str(&finished.stdout).expect("one JSON object")
+    };
+    assert_eq!(json(asked("evaluate", "id > 400"))["rows"], 80);
+    let predicted = json(asked("predict", "label = 3 AND id < 100"));
+    let rows = predicted["predictions"].as_array().expect("predictions");
+    let rows: std::collections::BTreeSet<u64> =
+        rows.iter().map(|row| row["row"].as_u64().expect("a number")).collect();
+    assert_eq!(rows, (0..17).collect(), "rows are numbered among those that pass");
+    let refused = asked("evaluate", "upper(label) = 'X'");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`upper(label)` is not read; compare"), "{}", refused.stderr);
+    let none = asked("predict", "id > 9000");
+    assert_eq!(none.code, Some(2), "{}", none.stderr);
+    assert!(none.stderr.contains("has no row that its `where` lets pass"), "{}", none.stderr);
+
+    let wrong =
+        experiment("train = 't'\nwhere = 'label = NULL; DROP'\nvalidation_where = 'length(x) > 1'");
+    let finished = fit(&program, &wrong, &[]);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    for said in [
+        "data.where: goes on with `;` behind a condition",
+        "data.validation_where: `length(x)` is not read",
+    ] {
+        assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    }
+    let lone = fit(&program, &experiment("train = 't'\nvalidation_where = 'id > 1'"), &[]);
+    let said = "data.validation_where: is of no rows; give `validation`, too, or leave it out";
+    assert!(lone.stderr.contains(said), "{}", lone.stderr);
+}

@@ -227,6 +227,11 @@ impl CopyStream {
         Self { batches, has_begun: false, rows: 0, stride: at, places, gathered }
     }
 
+    /// Of tuples without a header before them.
+    pub(super) fn of_tuples(form: &Form) -> Self {
+        Self { has_begun: true, ..Self::new(form) }
+    }
+
     /// Takes one message.
     pub(super) fn push(&mut self, message: &[u8]) -> Result<(), SourceError> {
         let mut rest = message;

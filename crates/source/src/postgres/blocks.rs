@@ -125,7 +125,8 @@ impl Blocks for RawPages {
         );
         let mut pages = out.as_chunks_mut::<PAGE_BYTES>().0.iter_mut();
         let mut filled = 0;
-        let read = self.session.copy(&query, |message| {
+        let doing = format!("read pages of {}", self.relation);
+        let read = self.session.copy(&doing, &query, |message| {
             // A tuple: its number of columns and the value's length, then the page.
             if let Some(page) = message.last_chunk::<PAGE_BYTES>()
                 && let Some(room) = pages.next()

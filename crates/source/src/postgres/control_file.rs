@@ -23,22 +23,28 @@ fn identity(folder: &Path) -> std::io::Result<Option<(u64, u64)>> {
     Ok(word(0).zip(word(32)))
 }
 
-/// Whether the folder is the server's, or why it is not.
-pub(super) fn is_of(session: &Session, folder: &Path) -> Result<Result<(), String>, SourceError> {
-    for _ in 0..ATTEMPTS {
-        let rows = session.rows(
-            "SELECT system_identifier::text, (checkpoint_lsn - '0/0')::text \
-             FROM pg_control_system(), pg_control_checkpoint()",
-            &[],
-        )?;
-        let of_server: [String; 2] = [rows[0].get(0), rows[0].get(1)];
+/// What the server says is in its own: identifier and position.
+pub(super) const QUERY: &str = "SELECT system_identifier, checkpoint_lsn - '0/0' \
+                                FROM pg_control_system(), pg_control_checkpoint()";
+
+/// Whether the folder is that of the server that gave this answer, or why it is not.
+pub(super) fn is_of(
+    session: &Session,
+    folder: &Path,
+    answer: &[String],
+) -> Result<Result<(), String>, SourceError> {
+    let mut of_server = answer.to_vec();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            of_server = session.wait(session.texts("read pg_control", QUERY))?;
+        }
         let of_folder = match identity(folder) {
             Ok(identity) => {
                 identity.map(|(id, lsn)| [id.cast_signed().to_string(), lsn.to_string()])
             }
             Err(error) => return Ok(Err(format!("{}: {error}", folder.display()))),
         };
-        if of_folder == Some(of_server) {
+        if of_folder.is_some_and(|of_folder| of_folder.as_slice() == of_server) {
             return Ok(Ok(()));
         }
     }

@@ -17,8 +17,19 @@ const PARTS_EACH: u32 = 8;
 /// A part has at least this many pages: 8 MiB.
 const PART_PAGES_MIN: u32 = 1_024;
 
+/// A query, and what it is for in messages: the user did not write it.
+pub(super) struct Part {
+    pub(super) sql: String,
+    pub(super) doing: String,
+}
+
+/// All rows of what is called `name` in messages.
+pub(super) fn whole(form: &Form, from: &str, name: &str) -> Part {
+    Part { sql: select(form, from, None), doing: format!("read {name}") }
+}
+
 /// The query of all rows that pass the form's condition, and one more.
-pub(super) fn select(form: &Form, from: &str, also: Option<&str>) -> String {
+fn select(form: &Form, from: &str, also: Option<&str>) -> String {
     let columns: Vec<String> = form.wanted.iter().map(|wanted| wanted.expression()).collect();
     let own = form.condition.as_ref().map(|condition| condition.sql.as_str());
     let conditions: Vec<&str> = [also, own].into_iter().flatten().collect();
@@ -31,7 +42,7 @@ pub(super) fn select(form: &Form, from: &str, also: Option<&str>) -> String {
 
 /// The queries that read a table in the order in which its rows lie, by ranges of pages. The last
 /// has no end, for pages that were added since.
-pub(super) fn by_pages(form: &Form, relation: &Relation, connections: usize) -> Vec<String> {
+pub(super) fn by_pages(form: &Form, relation: &Relation, connections: usize) -> Vec<Part> {
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
     let most = (relation.pages / PART_PAGES_MIN).max(1);
     let parts = if connections == 1 { 1 } else { connections.saturating_mul(PARTS_EACH).min(most) };
@@ -39,35 +50,48 @@ pub(super) fn by_pages(form: &Form, relation: &Relation, connections: usize) -> 
         let page = u64::from(relation.pages) * u64::from(part) / u64::from(parts);
         u32::try_from(page).expect("a part begins on one of the pages")
     };
-    let only = format!("ONLY {}", relation.name);
+    let (name, only) = (&relation.name, format!("ONLY {}", relation.name));
     (0..parts)
         .map(|part| match (part, part + 1 == parts) {
-            (0, true) => select(form, &only, None),
-            (_, true) => select(form, &only, Some(&format!("ctid >= '({},0)'", start(part)))),
+            (0, true) => whole(form, &only, name),
+            (_, true) => Part {
+                sql: select(form, &only, Some(&format!("ctid >= '({},0)'", start(part)))),
+                doing: format!("read {name} from page {} on", start(part)),
+            },
             _ => between(form, relation, (start(part), 0), (start(part + 1), 0)),
         })
         .collect()
 }
 
 /// The query of the tuples between two places of a table, the second not included.
-pub(super) fn between(
-    form: &Form,
-    relation: &Relation,
-    from: (u32, u16),
-    to: (u32, u16),
-) -> String {
+pub(super) fn between(form: &Form, relation: &Relation, from: (u32, u16), to: (u32, u16)) -> Part {
     let between = format!("ctid >= '({},{})' AND ctid < '({},{})'", from.0, from.1, to.0, to.1);
-    select(form, &format!("ONLY {}", relation.name), Some(&between))
+    let last = if to.1 == 0 { to.0.saturating_sub(1) } else { to.0 };
+    let pages = match from.0 {
+        first if first == last => format!("page {first}"),
+        first => format!("pages {first} to {last}"),
+    };
+    Part {
+        sql: select(form, &format!("ONLY {}", relation.name), Some(&between)),
+        doing: format!("read {pages} of {}", relation.name),
+    }
 }
 
 /// The queries of as many parts as there are connections, by a hash of a column (the concurrent
 /// targeted queries of Zhang et al., PVLDB 14(10), section 4.2).
-pub(super) fn by_hash(form: &Form, from: &str, column: &str, parts: usize) -> Vec<String> {
+pub(super) fn by_hash(
+    form: &Form,
+    from: &str,
+    name: &str,
+    column: &str,
+    parts: usize,
+) -> Vec<Part> {
     let hash = format!("hashtextextended({}::text, 0)", quoted(column));
     (0..parts)
         .map(|part| {
             let is_of = format!("((coalesce({hash}, 0) % {parts}) + {parts}) % {parts} = {part}");
-            select(form, from, Some(&is_of))
+            let sql = select(form, from, Some(&is_of));
+            Part { sql, doing: format!("read part {} of {parts} of {name}", part + 1) }
         })
         .collect()
 }
@@ -78,7 +102,7 @@ pub(super) fn read(
     server: &Server,
     lead: &Session,
     form: &Form,
-    queries: &[String],
+    queries: &[Part],
     connections: usize,
 ) -> Result<Vec<RecordBatch>, SourceError> {
     if connections == 1 || queries.len() == 1 {
@@ -88,17 +112,19 @@ pub(super) fn read(
         }
         return Ok(batches);
     }
-    let snapshot: String = lead.rows("SELECT pg_export_snapshot()", &[])?[0].get(0);
+    let export = lead.rows("export a snapshot", "SELECT pg_export_snapshot()", &[]);
+    let snapshot: String = lead.wait(export)?[0].get(0);
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     let work = || {
         let mut done = Vec::new();
         let mut read = || -> Result<(), SourceError> {
             let session = Session::open(server)?;
-            session.run(&format!(
+            let begin = format!(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
                 literal(&snapshot)
-            ))?;
+            );
+            session.wait(session.run("take a snapshot", &begin))?;
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(query) = queries.get(i) else { return Ok(()) };
@@ -124,9 +150,9 @@ pub(super) fn read(
 pub(super) fn one(
     session: &Session,
     form: &Form,
-    query: &str,
+    query: &Part,
 ) -> Result<Vec<RecordBatch>, SourceError> {
     let mut stream = CopyStream::new(form);
-    session.copy(query, |message| stream.push(message))?;
+    session.copy(&query.doing, &query.sql, |message| stream.push(message))?;
     Ok(stream.finish()?)
 }

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::distributed;
+use super::gates::ServerFacts;
 use super::plan;
 use super::relation::{self, Relation};
 use super::request::{Request, Rows};
@@ -10,29 +11,27 @@ use super::server::{Server, Session};
 use crate::error::SourceError;
 use crate::source::Description;
 
-/// Bytes of a page where nobody said otherwise.
-const BLOCK_BYTES: u64 = 8_192;
-
 /// Their columns, as they become; how many they are by the server's statistics.
 pub(crate) fn describe(server: &Server, request: &Request) -> Result<Description, SourceError> {
     apart(|| {
-        let session = Session::open(server)?;
+        let (session, facts) = Session::open_with_facts(server)?;
         let (form, relation) = match &request.rows {
             Rows::Query(query) => {
                 let (columns, filter) = (request.columns.as_deref(), request.filter.as_ref());
                 (relation::query_form(&session, query, columns, filter)?, None)
             }
             Rows::Table(name) => {
-                let relation = plan::relation(&session, name)?;
+                let relation = plan::relation(&session, &facts, name)?;
                 let columns = relation.wanted(request.columns.as_deref())?;
                 (relation.form(&session, &columns, request.filter.as_ref())?, Some(relation))
             }
         };
         let pages = |relation: &Relation| {
-            (u64::from(relation.pages) + u64::from(relation.toast_pages)) * BLOCK_BYTES
+            (u64::from(relation.pages) + u64::from(relation.toast_pages))
+                * u64::from(facts.block_bytes)
         };
         let version = match &relation {
-            Some(relation) => of_relation(server, &session, relation)?,
+            Some(relation) => of_relation(server, &session, &facts, relation)?,
             None => None,
         };
         Ok(Description {
@@ -51,39 +50,39 @@ pub(crate) fn describe(server: &Server, request: &Request) -> Result<Description
 pub(crate) fn version(server: &Server, request: &Request) -> Result<Option<String>, SourceError> {
     let Rows::Table(name) = &request.rows else { return Ok(None) };
     apart(|| {
-        let session = Session::open(server)?;
-        let relation = plan::relation(&session, name)?;
-        of_relation(server, &session, &relation)
+        let (session, facts) = Session::open_with_facts(server)?;
+        let relation = plan::relation(&session, &facts, name)?;
+        of_relation(server, &session, &facts, &relation)
     })
 }
 
 fn of_relation(
     server: &Server,
     session: &Session,
+    facts: &ServerFacts,
     relation: &Relation,
 ) -> Result<Option<String>, SourceError> {
     if !matches!(relation.kind, 'r' | 'm' | 'p')
         || relation.has_row_security
-        || distributed::placements(server, session, relation)?.is_some()
+        || distributed::placements(server, session, facts, relation)?.is_some()
     {
         return Ok(None);
     }
-    let others = session.rows(
-        "SELECT count(*) FROM pg_partition_tree($1::oid) t JOIN pg_class c ON c.oid = t.relid \
-         WHERE c.relkind NOT IN ('r', 'p')",
-        &[&relation.oid],
-    )?;
-    if others[0].get::<_, i64>(0) > 0 {
-        return Ok(None);
-    }
-    let rows = session.rows(
-        "SELECT format('system %s, database %s, relation %s, as %s, snapshot %s', \
+    let oid = relation.oid;
+    let sql = format!(
+        "SELECT count(*) FROM pg_partition_tree({oid}) t JOIN pg_class c ON c.oid = t.relid \
+         WHERE c.relkind NOT IN ('r', 'p'); \
+         SELECT format('system %s, database %s, relation {oid}, as %s, snapshot %s', \
                        (SELECT system_identifier FROM pg_control_system()), \
                        (SELECT oid FROM pg_database WHERE datname = current_database()), \
-                       $1::oid, current_user, pg_current_snapshot())",
-        &[&relation.oid],
-    )?;
-    Ok(Some(rows[0].get(0)))
+                       current_user, pg_current_snapshot())"
+    );
+    let doing = format!("look up the version of {}", relation.place());
+    let found = session.wait(session.texts(&doing, &sql))?;
+    match found.as_slice() {
+        [others, version] if others == "0" => Ok(Some(version.clone())),
+        _ => Ok(None),
+    }
 }
 
 /// A connection waits on a runtime of its own, which may not be inside of another's.

@@ -2,6 +2,9 @@
 //! relatives: which server has which part, so that each is read where it lies. Each server answers for
 //! itself, so there is a snapshot for each, and none of all.
 
+use tokio_postgres::types::Type;
+
+use super::gates::ServerFacts;
 use super::relation::Relation;
 use super::server::{Server, Session};
 use crate::error::SourceError;
@@ -14,23 +17,31 @@ pub(super) struct Placement {
     pub(super) table: String,
 }
 
+/// Whether the servers of these parts let themselves be asked, each for itself, as Greenplum's segments do
+/// in utility mode. A server that is not there is an error.
+pub(super) fn may_be_asked(placements: &[Placement]) -> Result<bool, SourceError> {
+    let Some(first) = placements.first() else { return Ok(true) };
+    match Session::open(&first.server) {
+        Ok(_) => Ok(true),
+        Err(error) if error.code().is_some() => {
+            tracing::debug!(%error, server = first.server.name(), "a segment refuses utility mode");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Where the parts of a table are; nothing if this server has all of it.
 pub(super) fn placements(
     server: &Server,
     session: &Session,
+    facts: &ServerFacts,
     relation: &Relation,
 ) -> Result<Option<Vec<Placement>>, SourceError> {
-    let known = session.rows(
-        "SELECT to_regclass('pg_dist_partition') IS NOT NULL \
-                AND to_regclass('pg_dist_placement') IS NOT NULL AS is_citus, \
-                to_regclass('gp_segment_configuration') IS NOT NULL \
-                AND to_regclass('gp_distribution_policy') IS NOT NULL AS is_greenplum",
-        &[],
-    )?;
-    if known[0].get("is_citus") {
+    if facts.is_citus {
         return citus(server, session, relation);
     }
-    if known[0].get("is_greenplum") {
+    if facts.is_coordinator {
         return greenplum(server, session, relation);
     }
     Ok(None)
@@ -42,15 +53,16 @@ fn citus(
     session: &Session,
     relation: &Relation,
 ) -> Result<Option<Vec<Placement>>, SourceError> {
-    let rows = session.rows(
+    let rows = session.wait(session.rows(
+        &format!("look up the shards of {}", relation.name),
         "SELECT DISTINCT ON (s.shardid) n.nodename::text AS host, n.nodeport::int4 AS port, \
                 shard_name(s.logicalrelid, s.shardid)::text AS name \
          FROM pg_dist_shard s JOIN pg_dist_placement p USING (shardid) \
          JOIN pg_dist_node n USING (groupid) \
          WHERE s.logicalrelid = $1::oid::regclass AND p.shardstate = 1 \
          AND n.noderole::text = 'primary' ORDER BY s.shardid, n.groupid",
-        &[&relation.oid],
-    )?;
+        &[(&relation.oid, Type::OID)],
+    ))?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -68,17 +80,20 @@ fn greenplum(
     session: &Session,
     relation: &Relation,
 ) -> Result<Option<Vec<Placement>>, SourceError> {
-    let policy = session.rows(
+    let doing = format!("look up the segments of {}", relation.name);
+    let policy = session.wait(session.rows(
+        &doing,
         "SELECT policytype::text AS policy FROM gp_distribution_policy WHERE localoid = $1",
-        &[&relation.oid],
-    )?;
+        &[(&relation.oid, Type::OID)],
+    ))?;
     let Some(policy) = policy.first() else { return Ok(None) };
-    let mut segments = session.rows(
+    let mut segments = session.wait(session.rows(
+        &doing,
         "SELECT hostname::text AS host, port::int4 AS port, \
                 EXISTS (SELECT FROM pg_settings WHERE name = 'gp_session_role') AS is_old \
          FROM gp_segment_configuration WHERE role::text = 'p' AND content >= 0 ORDER BY content",
         &[],
-    )?;
+    ))?;
     if policy.get::<_, String>("policy") == "r" {
         segments.truncate(1);
     }

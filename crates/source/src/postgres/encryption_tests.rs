@@ -85,8 +85,8 @@ fn connected(cluster: &Postgres, text: &str) -> Result<bool, String> {
             None => error.to_string(),
         })
     })?;
-    let found = session.rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]);
-    Ok(found.unwrap()[0].get(0))
+    let query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    Ok(session.wait(session.texts("ask about TLS", query)).unwrap() == ["t"])
 }
 
 #[test]

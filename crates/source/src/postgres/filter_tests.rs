@@ -160,7 +160,7 @@ fn by_query_directly_and_from_a_file_the_same_rows_pass() {
     write(&read(&server, &request("many", Access::Copy)).unwrap(), &path);
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let (mut passed, mut holes) = (0, 0);
-    for round in 0..120 {
+    for round in 0..60 {
         let text = condition(&mut random, 0);
         // Pages of rows that nobody has looked at since are read by SQL.
         let update = format!("UPDATE many SET s = 2 WHERE id % 400 = {round}");
@@ -179,7 +179,7 @@ fn by_query_directly_and_from_a_file_the_same_rows_pass() {
         assert_eq!(ids(&copied), said, "{text}");
         passed += said.len();
     }
-    assert!(passed > 20_000 && holes > 100, "{passed} rows passed, {holes} holes");
+    assert!(passed > 20_000 && holes > 50, "{passed} rows passed, {holes} holes");
 }
 
 #[test]

@@ -32,6 +32,11 @@ pub(super) struct ServerFacts {
     pub(super) may_checkpoint: bool,
     /// Whether the user may call `get_raw_page`, and what it is called.
     pub(super) raw_page: Option<String>,
+    /// The user who connects.
+    pub(super) user: String,
+    /// Whether this server coordinates others.
+    pub(super) is_citus: bool,
+    pub(super) is_coordinator: bool,
 }
 
 /// What the one on whose behalf a table is read may do.
@@ -43,31 +48,38 @@ pub(super) struct Rights {
     pub(super) uses_schema: bool,
     /// Whether it may read all of the table, rows' places (`ctid`) too.
     pub(super) to_all: bool,
-    /// The wanted columns that it may not read.
+    /// The columns that it may not read.
     pub(super) unreadable: Vec<String>,
 }
 
 impl ServerFacts {
-    pub(super) fn read(session: &Session) -> Result<Self, SourceError> {
-        let rows = session.rows(
+    pub(super) async fn read(session: &Session) -> Result<Self, SourceError> {
+        let asked = session.rows(
+            "ask about the server",
             "SELECT current_setting('server_version_num')::int4 AS version, \
                     current_setting('block_size')::int4 AS block_bytes, \
                     current_setting('server_encoding') AS encoding, \
                     current_setting('data_checksums') = 'on' AS has_checksums, \
-                    pg_is_in_recovery() AS is_in_recovery, \
-                    EXISTS (SELECT FROM pg_settings WHERE name LIKE 'gp\\_%') AS is_greenplum, \
-                    (SELECT min(name) FROM pg_settings WHERE name LIKE '%encryption%' AND \
-                        name LIKE 'data%' AND setting NOT IN ('', 'off', '0', 'none')) AS encryption, \
-                    (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS data_folder, \
+                    pg_is_in_recovery() AS is_in_recovery, s.*, session_user::text AS user, \
                     (SELECT rolsuper FROM pg_roles WHERE rolname = session_user) \
                         OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_checkpoint' \
                             AND pg_has_role(session_user, oid, 'USAGE')) AS may_checkpoint, \
                     (SELECT min(quote_ident(n.nspname)) || '.get_raw_page' FROM pg_proc p \
                         JOIN pg_namespace n ON n.oid = p.pronamespace \
                         WHERE p.proname = 'get_raw_page' AND p.pronargs = 3 \
-                        AND (SELECT rolsuper FROM pg_roles WHERE rolname = session_user)) AS raw_page",
+                        AND (SELECT rolsuper FROM pg_roles WHERE rolname = session_user)) AS raw_page, \
+                    to_regclass('pg_dist_partition') IS NOT NULL \
+                        AND to_regclass('pg_dist_placement') IS NOT NULL AS is_citus, \
+                    to_regclass('gp_segment_configuration') IS NOT NULL \
+                        AND to_regclass('gp_distribution_policy') IS NOT NULL AS is_coordinator \
+             FROM (SELECT coalesce(bool_or(name LIKE 'gp\\_%'), false) AS is_greenplum, \
+                    min(name) FILTER (WHERE name LIKE '%encryption%' AND name LIKE 'data%' \
+                        AND setting NOT IN ('', 'off', '0', 'none')) AS encryption, \
+                    min(setting) FILTER (WHERE name = 'data_directory') AS data_folder \
+                FROM pg_settings) s",
             &[],
-        )?;
+        );
+        let rows = asked.await?;
         let row = &rows[0];
         Ok(Self {
             version: row.get("version"),
@@ -80,41 +92,22 @@ impl ServerFacts {
             data_folder: row.get::<_, Option<String>>("data_folder").map(PathBuf::from),
             may_checkpoint: row.get("may_checkpoint"),
             raw_page: row.get("raw_page"),
+            user: row.get("user"),
+            is_citus: row.get("is_citus"),
+            is_coordinator: row.get("is_coordinator"),
         })
     }
 }
 
 impl Rights {
-    /// Whether the wanted columns may be read.
-    pub(super) fn are_enough(&self) -> bool {
-        self.uses_schema && self.unreadable.is_empty()
+    /// Whether these columns may be read.
+    pub(super) fn are_enough(&self, columns: &[&TableColumn]) -> bool {
+        self.uses_schema && self.unreadable_of(columns).is_empty()
     }
 
-    /// Of the role that reads: the one that was set, else the user.
-    pub(super) fn read(
-        session: &Session,
-        relation: &Relation,
-        columns: &[&TableColumn],
-    ) -> Result<Self, SourceError> {
-        let numbers: Vec<i16> = columns.iter().map(|column| column.number).collect();
-        let rows = session.rows(
-            "SELECT current_user::text AS role, \
-                    has_schema_privilege(c.relnamespace, 'USAGE') AS uses_schema, \
-                    has_table_privilege(c.oid, 'SELECT') AS to_all, \
-                    ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid \
-                        AND attnum = ANY($2) AND NOT has_table_privilege(c.oid, 'SELECT') \
-                        AND NOT has_column_privilege(c.oid, attnum, 'SELECT') ORDER BY attnum) \
-                        AS unreadable \
-             FROM pg_class c WHERE c.oid = $1",
-            &[&relation.oid, &numbers],
-        )?;
-        let row = &rows[0];
-        Ok(Self {
-            role: row.get("role"),
-            uses_schema: row.get("uses_schema"),
-            to_all: row.get("to_all"),
-            unreadable: row.get("unreadable"),
-        })
+    fn unreadable_of<'a>(&self, columns: &[&'a TableColumn]) -> Vec<&'a str> {
+        let names = columns.iter().map(|column| column.name.as_str());
+        names.filter(|name| self.unreadable.iter().any(|column| column == name)).collect()
     }
 }
 
@@ -123,23 +116,23 @@ pub(super) fn reasons(
     server: &ServerFacts,
     relation: &Relation,
     columns: &[&TableColumn],
-    rights: &Rights,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
-    against_rights(rights, &mut reasons);
+    against_rights(&relation.rights, columns, &mut reasons);
     against_table(relation, &mut reasons);
     against_columns(server, relation, columns, &mut reasons);
     against_server(server, &mut reasons);
     reasons
 }
 
-fn against_rights(rights: &Rights, reasons: &mut Vec<String>) {
+fn against_rights(rights: &Rights, columns: &[&TableColumn], reasons: &mut Vec<String>) {
     let role = &rights.role;
     if !rights.uses_schema {
         reasons.push(format!("role {role} may not use its schema: GRANT USAGE ON SCHEMA"));
     }
-    if !rights.unreadable.is_empty() {
-        let columns = rights.unreadable.join(", ");
+    let unreadable = rights.unreadable_of(columns);
+    if !unreadable.is_empty() {
+        let columns = unreadable.join(", ");
         reasons.push(format!("role {role} may not read {columns}: GRANT SELECT"));
     } else if !rights.to_all {
         reasons.push(format!(

@@ -11,6 +11,7 @@
 mod array;
 mod batches;
 mod blocks;
+mod catalog;
 mod checksum;
 mod column;
 mod condition;
@@ -32,6 +33,7 @@ mod plan;
 mod relation;
 mod report;
 mod request;
+mod retrieve;
 mod room;
 mod server;
 mod toast;
@@ -114,23 +116,28 @@ fn read_rows(
         let text = format!("is {}; give 1 to {THREADS_MAX}", request.threads);
         return Err(Problems::one("threads", text).into());
     }
-    let session = Session::open(server)?;
+    let (session, facts) = Session::open_with_facts(server)?;
     let plans = match &request.rows {
         Rows::Table(name) => {
-            let relation = plan::relation(&session, name)?;
+            let relation = plan::relation(&session, &facts, name)?;
             if request.segments
-                && let Some(placements) = distributed::placements(server, &session, &relation)?
+                && let Some(placements) =
+                    distributed::placements(server, &session, &facts, &relation)?
             {
+                if facts.is_coordinator && !distributed::may_be_asked(&placements)? {
+                    let reading = retrieve::read(server, &session, &relation, request, workspace)?;
+                    return reading.ok_or_else(no_segment);
+                }
                 let names = relation.wanted_names(request)?;
                 return read_segments(&names, &placements, request, workspace);
             }
-            plan::of_table(server, &session, relation, request)?
+            plan::of_table(server, &session, &facts, relation, request)?
         }
-        Rows::Query(query) => vec![plan::of_query(query, request)?],
+        Rows::Query(query) => plan::of_query(&session, query, request)?,
     };
     // Locks were taken before, so the snapshot sees all that their holders' predecessors wrote.
-    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-    let snapshot: String = session.rows("SELECT pg_current_snapshot()::text", &[])?[0].get(0);
+    let asked = session.texts("ask for the snapshot", "SELECT pg_current_snapshot()");
+    let snapshot = session.wait(asked)?.concat();
     let mut reading: Option<Reading> = None;
     for plan in plans {
         let part = plan.read(server, &session, request, workspace)?;
@@ -170,7 +177,11 @@ fn read_segments(
     for part in results {
         add(&mut reading, part?)?;
     }
-    reading.ok_or_else(|| Problems::one("table", "is distributed and has no segment").into())
+    reading.ok_or_else(no_segment)
+}
+
+fn no_segment() -> SourceError {
+    Problems::one("table", "is distributed and has no segment").into()
 }
 
 /// Adds a part to what was read.

@@ -1,13 +1,16 @@
 //! What the server's catalog says about a table, a partition or a query: the facts that decide how
 //! it is read, and its columns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use arrowhop_types::Problems;
+use futures::future::try_join_all;
 use tokio_postgres::Row;
 
 use super::batches::{Form, Wanted};
+use super::catalog::{Type, kind_of, look_up, types};
 use super::condition::{Candidate, Condition};
+use super::gates::{Rights, ServerFacts};
 use super::kind::{Kind, Scalar};
 use super::request::Request;
 use super::server::{Session, quoted};
@@ -38,9 +41,13 @@ pub(super) struct Relation {
     pub(super) toast: u32,
     pub(super) pages: u32,
     pub(super) toast_pages: u32,
+    /// Where its pages are, and those of its long values, below the data folder.
+    pub(super) file: Option<String>,
+    pub(super) toast_file: Option<String>,
     /// The planner's estimate; nothing where there is none yet.
     pub(super) rows: Option<u64>,
     pub(super) columns: Vec<TableColumn>,
+    pub(super) rights: Rights,
 }
 
 /// A column of a table (`pg_attribute`), dropped ones too, in the order of tuples.
@@ -62,45 +69,45 @@ pub(super) struct TableColumn {
     pub(super) kind: Option<Kind>,
 }
 
-/// A type's facts (`pg_type`).
-struct Type {
-    base: u32,
-    element: u32,
-    is_array: bool,
-}
-
 impl Relation {
-    /// Looks a table up by a name as SQL takes it.
-    pub(super) fn find(session: &Session, name: &str, pages_of: u32) -> Result<Self, SourceError> {
-        let rows = session.rows(
-            "SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, \
-                    c.relkind::text AS kind, c.relpersistence::text AS persistence, \
-                    c.relrowsecurity, c.relhassubclass, coalesce(a.amname::text, '') AS method, \
-                    c.reltoastrelid, c.reltuples::float8 AS rows, \
-                    CASE WHEN c.relkind IN ('r', 'm', 't') THEN pg_relation_size(c.oid) ELSE 0 END \
-                        AS bytes, \
-                    coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) AS toast_bytes \
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             LEFT JOIN pg_am a ON a.oid = c.relam \
-             WHERE c.oid = to_regclass($1)",
-            &[&name],
-        )?;
-        let Some(row) = rows.first() else {
-            let text = "does not exist, or its schema is not in search_path; give \"schema.table\", \
-                        with \"\" around names that have capitals";
-            return Err(Problems::one(format!("table {name}"), text).into());
-        };
+    /// Looks tables up by names as SQL takes them, and what the reader may do with them: all are asked
+    /// for at once.
+    pub(super) fn find(
+        session: &Session,
+        names: &[String],
+        facts: &ServerFacts,
+    ) -> Result<Vec<Self>, SourceError> {
+        let asked = names.iter().map(|name| look_up(session, name));
+        let found = session.wait(try_join_all(asked))?;
+        let columns = found.iter().flat_map(|(_, columns)| columns);
+        let types = types(session, columns.map(|row| row.get("atttypid")).collect())?;
+        let mut problems = Problems::new();
+        let mut relations = Vec::with_capacity(names.len());
+        for (name, (row, columns)) in names.iter().zip(&found) {
+            match row.first() {
+                Some(row) => relations.push(Self::of(row, columns, &types, facts)),
+                None => problems.push(
+                    format!("table {name}"),
+                    "does not exist, or its schema is not in search_path; give \"schema.table\", \
+                     with \"\" around names that have capitals",
+                ),
+            }
+        }
+        Ok(problems.or(relations)?)
+    }
+
+    /// From the catalog's rows.
+    fn of(row: &Row, columns: &[Row], types: &BTreeMap<u32, Type>, facts: &ServerFacts) -> Self {
         let letter = |column: &str| row.get::<_, String>(column).chars().next().unwrap_or(' ');
         let pages = |column: &str| {
-            let pages = row.get::<_, i64>(column) / i64::from(pages_of);
+            let pages = row.get::<_, i64>(column) / i64::from(facts.block_bytes.max(1));
             u32::try_from(pages).unwrap_or(u32::MAX)
         };
         let estimate: f64 = row.get("rows");
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
         let rows = (estimate >= 0.0).then_some(estimate as u64);
-        let oid = row.get("oid");
-        Ok(Self {
-            oid,
+        Self {
+            oid: row.get("oid"),
             name: row.get("name"),
             kind: letter("kind"),
             persistence: letter("persistence"),
@@ -110,9 +117,17 @@ impl Relation {
             toast: row.get("reltoastrelid"),
             pages: pages("bytes"),
             toast_pages: pages("toast_bytes"),
+            file: row.get("file"),
+            toast_file: row.get("toast_file"),
             rows,
-            columns: table_columns(session, oid)?,
-        })
+            columns: columns.iter().map(|row| table_column(row, types)).collect(),
+            rights: Rights {
+                role: row.get("role"),
+                uses_schema: row.get("uses_schema"),
+                to_all: row.get("to_all"),
+                unreadable: row.get("unreadable"),
+            },
+        }
     }
 
     /// Its name in messages.
@@ -263,150 +278,25 @@ pub(super) fn subquery(query: &str) -> String {
     format!("({query}\n) AS source")
 }
 
-/// The leaves of a partitioned table, by name; itself, where it has none. Of a condition on its rows,
-/// those that the server's planner would read; at least the first, whose columns are needed.
-pub(super) fn leaves(
-    session: &Session,
-    relation: &Relation,
-    filter: Option<&Filter>,
-) -> Result<Vec<String>, SourceError> {
-    let rows = session.rows(
-        "SELECT n.nspname::text AS schema, c.relname::text AS relation, \
-                quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name \
-         FROM pg_partition_tree($1::oid::regclass) p JOIN pg_class c ON c.oid = p.relid \
-         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf ORDER BY 3",
-        &[&relation.oid],
-    )?;
-    let planned = filter.map(|filter| planned(session, relation, filter)).transpose()?.flatten();
-    let is_read = |row: &&Row| {
-        let name = (row.get("schema"), row.get("relation"));
-        planned.as_ref().is_none_or(|planned| planned.contains(&name))
-    };
-    let mut leaves: Vec<String> = rows.iter().filter(is_read).map(|row| row.get("name")).collect();
-    if leaves.is_empty() {
-        leaves.extend(rows.first().map(|row| row.get("name")));
-    }
-    Ok(leaves)
-}
-
-/// Schema and name of the tables that a plan reads; nothing where the reader may not have it made.
-fn planned(
-    session: &Session,
-    relation: &Relation,
-    filter: &Filter,
-) -> Result<Option<BTreeSet<(String, String)>>, SourceError> {
-    let (name, condition) = (&relation.name, relation.condition(filter)?.sql);
-    let explain = format!("EXPLAIN (VERBOSE, FORMAT JSON) SELECT FROM {name} WHERE {condition}");
-    let text = match session.text(&explain) {
-        Err(error) if error.code() == Some("42501") => return Ok(None),
-        found => found?,
-    };
-    let Ok(plan) = serde_json::from_str(&text) else { return Ok(None) };
-    let mut found = BTreeSet::new();
-    let mut left: Vec<&serde_json::Value> = vec![&plan];
-    while let Some(value) = left.pop() {
-        match value {
-            serde_json::Value::Array(values) => left.extend(values),
-            serde_json::Value::Object(node) => {
-                let name = |key: &str| Some(node.get(key)?.as_str()?.to_owned());
-                found.extend(name("Schema").zip(name("Relation Name")));
-                left.extend(node.values());
-            }
-            _ => {}
-        }
-    }
-    Ok(Some(found))
-}
-
 fn missing_text(all: &[&str]) -> String {
     let names: Vec<_> = all.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
     let more = if all.len() > NAMES_SHOWN { ", …" } else { "" };
     format!("there is no such column; there are {}{more}", names.join(", "))
 }
 
-fn table_columns(session: &Session, oid: u32) -> Result<Vec<TableColumn>, SourceError> {
-    let rows = session.rows(
-        "SELECT attnum, attname::text, atttypid, attlen, attalign::text AS alignment, \
-                attisdropped, atthasmissing, \
-                coalesce((SELECT collisdeterministic FROM pg_collation c WHERE c.oid = attcollation), \
-                    true) AS has_plain_texts, \
-                CASE WHEN attisdropped THEN '' ELSE format_type(atttypid, atttypmod) END AS type \
-         FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 ORDER BY attnum",
-        &[&oid],
-    )?;
-    let types = types(session, rows.iter().map(|row| row.get("atttypid")).collect())?;
-    let column = |row: &Row| {
-        let is_dropped = row.get("attisdropped");
-        TableColumn {
-            number: row.get("attnum"),
-            name: row.get("attname"),
-            type_name: row.get("type"),
-            is_dropped,
-            length: row.get("attlen"),
-            alignment: row.get::<_, String>("alignment").chars().next().unwrap_or('c'),
-            has_missing: row.get("atthasmissing"),
-            has_plain_texts: row.get("has_plain_texts"),
-            kind: (!is_dropped).then(|| kind_of(row.get("atttypid"), &types)),
-        }
-    };
-    Ok(rows.iter().map(column).collect())
-}
-
-/// The types of these OIDs, those that they are domains over, and those of arrays' elements.
-fn types(session: &Session, oids: Vec<u32>) -> Result<BTreeMap<u32, Type>, SourceError> {
-    let mut types = BTreeMap::new();
-    let mut asked = oids;
-    while !asked.is_empty() {
-        let rows = session.rows(
-            "SELECT oid, CASE WHEN typtype = 'd' THEN typbasetype ELSE 0::oid END AS base, \
-                    typelem, typcategory = 'A' AND typlen = -1 AND typelem <> 0 AS is_array \
-             FROM pg_type WHERE oid = ANY($1)",
-            &[&asked],
-        )?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in rows {
-            let found = Type {
-                base: row.get("base"),
-                element: row.get("typelem"),
-                is_array: row.get("is_array"),
-            };
-            types.insert(row.get("oid"), found);
-        }
-        let next = types
-            .values()
-            .flat_map(|of: &Type| [(of.base, of.base != 0), (of.element, of.is_array)].into_iter());
-        asked = next
-            .filter(|(oid, is_needed)| *is_needed && !types.contains_key(oid))
-            .map(|(oid, _)| oid)
-            .collect();
-        asked.sort_unstable();
-        asked.dedup();
+fn table_column(row: &Row, types: &BTreeMap<u32, Type>) -> TableColumn {
+    let is_dropped = row.get("attisdropped");
+    TableColumn {
+        number: row.get("attnum"),
+        name: row.get("attname"),
+        type_name: row.get("type"),
+        is_dropped,
+        length: row.get("attlen"),
+        alignment: row.get::<_, String>("alignment").chars().next().unwrap_or('c'),
+        has_missing: row.get("atthasmissing"),
+        has_plain_texts: row.get("has_plain_texts"),
+        kind: (!is_dropped).then(|| kind_of(row.get("atttypid"), types)),
     }
-    Ok(types)
-}
-
-/// How a type is read.
-fn kind_of(oid: u32, types: &BTreeMap<u32, Type>) -> Kind {
-    let oid = base(oid, types);
-    if let Some(scalar) = Scalar::of(oid) {
-        return Kind::Scalar(scalar);
-    }
-    match types.get(&oid) {
-        Some(of) if of.is_array => {
-            Kind::List(Scalar::of(base(of.element, types)).unwrap_or(Scalar::Cast))
-        }
-        _ => Kind::Scalar(Scalar::Cast),
-    }
-}
-
-/// The type below all domains.
-fn base(mut oid: u32, types: &BTreeMap<u32, Type>) -> u32 {
-    while let Some(of) = types.get(&oid).filter(|of| of.base != 0) {
-        oid = of.base;
-    }
-    oid
 }
 
 /// A list whose first arrays have several axes has a fixed shape.
@@ -420,14 +310,15 @@ fn probed(
     let Kind::List(scalar) = kind else { return Ok(kind) };
     let name = quoted(column);
     let also = condition.map_or_else(String::new, |condition| format!(" AND {}", condition.sql));
-    let rows = session.rows(
+    let rows = session.wait(session.rows(
+        &format!("look at the arrays of column `{column}`"),
         &format!(
             "SELECT ARRAY(SELECT array_length({name}, axis) FROM \
              generate_series(1, array_ndims({name})) axis ORDER BY axis) AS shape \
              FROM {from} WHERE array_ndims({name}) >= 1{also} LIMIT 1"
         ),
         &[],
-    )?;
+    ))?;
     let shape: Vec<i32> = rows.first().map(|row| row.get("shape")).unwrap_or_default();
     if shape.len() < 2 {
         return Ok(Kind::List(scalar));
@@ -456,8 +347,9 @@ fn missing(
          WHERE attrelid = {table} AND attnum = {}",
         column.type_name, column.number
     );
+    let doing = format!("read the default of column `{}`", column.name);
     let mut found = None;
-    session.copy(&query, |message| {
+    session.copy(&doing, &query, |message| {
         // A header of 19 bytes, then the one tuple: its number of columns, the value's length.
         let field = message.get(21..).unwrap_or_default();
         if let Some(value) = Fields(field).next().ok().flatten() {

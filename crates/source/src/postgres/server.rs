@@ -1,5 +1,6 @@
 //! A PostgreSQL server, as whom it is read, and one blocking connection to it.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -8,14 +9,16 @@ use std::time::Duration;
 
 use arrowhop_types::Problems;
 use futures::TryStreamExt;
+use futures::future::{try_join, try_join3};
 use tokio::runtime::Runtime;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, Socket};
 
 use super::connection_string;
 use super::encryption::Encryption;
+use super::gates::ServerFacts;
 use crate::error::SourceError;
 
 /// A server answers a connection within this time, unless the connection string says otherwise.
@@ -113,6 +116,12 @@ impl Server {
         self
     }
 
+    /// Connects with this password.
+    pub(super) fn with_password(mut self, password: &str) -> Self {
+        Arc::make_mut(&mut self.config).password(password);
+        self
+    }
+
     /// The same database and user on another server.
     pub(super) fn at(&self, host: &str, port: u16, options: Option<&str>) -> Self {
         let old = &self.config;
@@ -154,6 +163,11 @@ impl Server {
             }
             SourceError::Postgres { doing, source }
         })
+    }
+
+    /// With whose rights rows are read, if not the user's.
+    pub(super) fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     /// Host, port and database, for messages.
@@ -239,48 +253,86 @@ pub(super) struct Session {
     place: String,
 }
 
+/// A parameter of a query and its type, so that it takes one round trip.
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
 impl Session {
     pub(super) fn open(server: &Server) -> Result<Self, SourceError> {
+        let session = Self::bare(server)?;
+        session.wait(try_join(session.set_up(), session.set_role(server)))?;
+        Ok(session)
+    }
+
+    /// A connection, and what the server says about itself to whoever connects, whatever the role.
+    pub(super) fn open_with_facts(server: &Server) -> Result<(Self, ServerFacts), SourceError> {
+        let session = Self::bare(server)?;
+        let asked =
+            try_join3(session.set_up(), ServerFacts::read(&session), session.set_role(server));
+        let (_, facts, _) = session.wait(asked)?;
+        Ok((session, facts))
+    }
+
+    /// A connection as the server begins it.
+    pub(super) fn bare(server: &Server) -> Result<Self, SourceError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| SourceError::Thread { source })?;
         let client = server.connect(&runtime)?;
-        let session = Self { runtime, client, place: server.name() };
-        session.run(SETTINGS)?;
-        if let Some(role) = &server.role {
-            session.run(&format!("SET ROLE {}", quoted(role)))?;
-        }
-        Ok(session)
+        Ok(Self { runtime, client, place: server.name() })
     }
 
-    /// Runs statements that have no result.
-    pub(super) fn run(&self, sql: &str) -> Result<(), SourceError> {
-        self.wait(sql, self.client.batch_execute(sql))
+    async fn set_up(&self) -> Result<(), SourceError> {
+        self.run("set a session up", SETTINGS).await
+    }
+
+    async fn set_role(&self, server: &Server) -> Result<(), SourceError> {
+        let Some(role) = &server.role else { return Ok(()) };
+        let doing = format!("take the role {role}");
+        self.run(&doing, &format!("SET ROLE {}", quoted(role))).await
+    }
+
+    /// Waits for answers. Of futures that are joined all questions are sent at once, in order.
+    pub(super) fn wait<T>(
+        &self,
+        answers: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        self.runtime.block_on(answers)
+    }
+
+    /// Runs statements that have no result; `doing` says in messages what for.
+    pub(super) async fn run(&self, doing: &str, sql: &str) -> Result<(), SourceError> {
+        self.client.batch_execute(sql).await.map_err(|source| self.failed(doing, source))
     }
 
     /// The rows of a query.
-    pub(super) fn rows(
+    pub(super) async fn rows(
         &self,
+        doing: &str,
         sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, SourceError> {
-        self.wait(sql, self.client.query(sql, parameters))
+        let rows = self.client.query_typed(sql, parameters).await;
+        rows.map_err(|source| self.failed(doing, source))
     }
 
-    /// The only value of a query's only row, as text.
-    pub(super) fn text(&self, sql: &str) -> Result<String, SourceError> {
-        let messages = self.wait(sql, self.client.simple_query(sql))?;
-        let mut values = messages.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        });
-        Ok(values.next().unwrap_or_default().to_owned())
+    /// All values of all rows of some statements, as text; null is empty.
+    pub(super) async fn texts(&self, doing: &str, sql: &str) -> Result<Vec<String>, SourceError> {
+        let messages = self.client.simple_query(sql).await;
+        let messages = messages.map_err(|source| self.failed(doing, source))?;
+        let mut texts = Vec::new();
+        for message in &messages {
+            if let SimpleQueryMessage::Row(row) = message {
+                texts.extend((0..row.len()).map(|i| row.get(i).unwrap_or_default().to_owned()));
+            }
+        }
+        Ok(texts)
     }
 
     /// The columns of a query, by name, with the OIDs of their types.
     pub(super) fn columns(&self, sql: &str) -> Result<Vec<(String, u32)>, SourceError> {
-        let statement = self.wait(sql, self.client.prepare(sql))?;
+        let statement = self.runtime.block_on(self.client.prepare(sql));
+        let statement = statement.map_err(|source| self.failed(&shown(sql), source))?;
         let columns = statement.columns().iter();
         Ok(columns.map(|column| (column.name().to_owned(), column.type_().oid())).collect())
     }
@@ -288,11 +340,12 @@ impl Session {
     /// Streams a query's rows in binary form, message by message.
     pub(super) fn copy(
         &self,
+        doing: &str,
         query: &str,
         mut visit: impl FnMut(&[u8]) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
-        let failed = |source| SourceError::Postgres { doing: self.doing(&sql), source };
+        let failed = |source| self.failed(doing, source);
         self.runtime.block_on(async {
             let stream = self.client.copy_out(&sql).await.map_err(failed)?;
             let mut stream = std::pin::pin!(stream);
@@ -303,24 +356,65 @@ impl Session {
         })
     }
 
-    fn wait<T>(
+    /// The rows of a statement in binary form, each as a tuple of a binary copy.
+    pub(super) fn tuples(
         &self,
+        doing: &str,
         sql: &str,
-        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, SourceError> {
-        let answer = self.runtime.block_on(answer);
-        answer.map_err(|source| SourceError::Postgres { doing: self.doing(sql), source })
+        mut visit: impl FnMut(&[u8]) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        let failed = |source| self.failed(doing, source);
+        let none: [(i32, Type); 0] = [];
+        self.runtime.block_on(async {
+            let rows = self.client.query_typed_raw(sql, none).await.map_err(failed)?;
+            let mut rows = std::pin::pin!(rows);
+            let mut tuple = Vec::new();
+            while let Some(row) = rows.try_next().await.map_err(failed)? {
+                tuple.clear();
+                let columns = u16::try_from(row.len()).expect("a row has at most 1,664 columns");
+                tuple.extend(columns.to_be_bytes());
+                for i in 0..row.len() {
+                    match row.try_get::<_, Option<Bytes<'_>>>(i).map_err(failed)? {
+                        Some(Bytes(value)) => {
+                            let length = u32::try_from(value.len()).expect("it came in a message");
+                            tuple.extend(length.to_be_bytes());
+                            tuple.extend(value);
+                        }
+                        None => tuple.extend((-1_i32).to_be_bytes()),
+                    }
+                }
+                visit(&tuple)?;
+            }
+            Ok(())
+        })
     }
 
-    /// The beginning of a statement, for messages.
-    fn doing(&self, sql: &str) -> String {
-        const SHOWN: usize = 120;
-        let words: Vec<&str> = sql.split_whitespace().collect();
-        let text = words.join(" ");
-        let cut: String = text.chars().take(SHOWN).collect();
-        let more = if cut.len() < text.len() { "…" } else { "" };
-        format!("run `{cut}{more}` at {}", self.place)
+    fn failed(&self, doing: &str, source: tokio_postgres::Error) -> SourceError {
+        SourceError::Postgres { doing: format!("{doing} at {}", self.place), source }
     }
+}
+
+/// A value as it came, whatever its type.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Bytes<'a> {
+    fn from_sql(_: &Type, value: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(value))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// The beginning of a statement of the user's, for messages.
+fn shown(sql: &str) -> String {
+    const SHOWN: usize = 120;
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    let text = words.join(" ");
+    let cut: String = text.chars().take(SHOWN).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("run `{cut}{more}`")
 }
 
 /// A name as SQL takes it literally.

@@ -190,18 +190,13 @@ fn pages_from_the_servers_buffers_are_the_same() {
     let database = cluster.database("raw", &["pageinspect"]);
     cluster.sql(&database, TORTURE);
     let server = server(cluster, &database);
-    let session = Session::open(&server).unwrap();
-    let mut locker = lock::Locker::open(&server).unwrap();
-    assert_eq!(locker.facts.raw_page.as_deref(), Some("public.get_raw_page"));
-    locker.facts.data_folder = None;
-    let relation = relation::Relation::find(&session, "torture", 8_192).unwrap();
-    let names: Vec<String> =
-        relation.wanted(None).unwrap().iter().map(|column| column.name.clone()).collect();
-    let locked = locker.lock(&session, &relation, &names, Access::Direct).unwrap();
-    let settled = std::sync::Arc::new(locker.settle().unwrap().unwrap());
-    let plan = plan::Plan::Direct { locked: Box::new(locked.unwrap()), settled, names };
-    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+    let (session, mut facts) = Session::open_with_facts(&server).unwrap();
+    assert_eq!(facts.raw_page.as_deref(), Some("public.get_raw_page"));
+    facts.data_folder = None;
+    let relation = plan::relation(&session, &facts, "torture").unwrap();
     let wanted = request("torture", Access::Direct);
+    let mut plans = plan::of_table(&server, &session, &facts, relation, &wanted).unwrap();
+    let plan = plans.remove(0);
     let part = plan.read(&server, &session, &wanted, &Workspace::in_memory()).unwrap();
     assert!(matches!(part.path, Path::Direct { from_files: false, .. }));
     let copied = read(&server, &request("torture", Access::Copy)).unwrap();
@@ -340,7 +335,7 @@ fn what_is_wrong_with_a_request_is_said() {
     let query =
         |text: &str| Request { rows: Rows::Query(text.into()), ..request("", Access::Auto) };
     assert!(error(&query("SELECT 1; SELECT 2")).starts_with("run `SELECT 1; SELECT 2` at"));
-    assert!(error(&query("DELETE FROM t RETURNING a")).starts_with("run "));
+    assert!(error(&query("DELETE FROM t RETURNING a")).starts_with("read the query's rows at "));
     let found = error(&query("SELECT 1 AS a, 2 AS a"));
     assert_eq!(found, "query: has two columns `a`; name one otherwise with AS");
     let nowhere = Server::parse("host=/nowhere user=u", |_| None).unwrap();
@@ -512,6 +507,8 @@ fn a_bit_that_flipped_on_disk_is_caught_by_the_pages_checksum() {
         let error = read(&server, &request("torture", Access::Direct)).unwrap_err();
         let cause = format!("{:?}", std::error::Error::source(&error).unwrap());
         assert!(cause.contains("invalid page in block 3"), "{file}: {cause}");
+        let text = error.to_string();
+        assert!(text.starts_with("read page") && text.contains("of public.torture at "), "{text}");
         cluster.restart_after(|data| {
             let mut bytes = std::fs::read(data.join(file)).unwrap();
             bytes[3 * 8_192 + 8_100] ^= 0x10;
@@ -561,11 +558,11 @@ fn hostile_pages_are_refused_and_nothing_panics() {
     cluster.sql(&database, TORTURE);
     cluster.sql(&database, "VACUUM (FREEZE) types; VACUUM (FREEZE) torture");
     let server = server(cluster, &database);
-    let session = Session::open(&server).unwrap();
+    let (session, facts) = Session::open_with_facts(&server).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let mut refused = 0;
     for table in ["types", "torture"] {
-        let relation = relation::Relation::find(&session, table, 8_192).unwrap();
+        let relation = plan::relation(&session, &facts, table).unwrap();
         let columns = relation.wanted(None).unwrap();
         let form = relation.form(&session, &columns, None).unwrap();
         let layout = relation.layout(&session, &columns).unwrap();
@@ -614,16 +611,16 @@ fn hostile_streams_are_refused_and_nothing_panics() {
         "CREATE TABLE fixed AS SELECT i, i::float8 AS f, i::int2 AS s
         FROM generate_series(1, 30000) i",
     );
-    let session = Session::open(&server(cluster, &database)).unwrap();
+    let (session, facts) = Session::open_with_facts(&server(cluster, &database)).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(8);
     let mut refused = 0;
     for table in ["types", "fixed"] {
-        let relation = relation::Relation::find(&session, table, 8_192).unwrap();
+        let relation = plan::relation(&session, &facts, table).unwrap();
         let form = relation.form(&session, &relation.wanted(None).unwrap(), None).unwrap();
         let mut messages: Vec<Vec<u8>> = Vec::new();
         let query = copy::by_pages(&form, &relation, 1).remove(0);
         session
-            .copy(&query, |message| {
+            .copy(&query.doing, &query.sql, |message| {
                 messages.push(message.to_vec());
                 Ok(())
             })
@@ -741,9 +738,9 @@ fn segments_of_greenplum_are_read_in_utility_mode() {
         ),
     );
     let server = server(coordinator, &database);
-    let session = Session::open(&server).unwrap();
-    let relation = plan::relation(&session, "spread").unwrap();
-    let found = || distributed::placements(&server, &session, &relation).unwrap().unwrap();
+    let (session, facts) = Session::open_with_facts(&server).unwrap();
+    let relation = plan::relation(&session, &facts, "spread").unwrap();
+    let found = || distributed::placements(&server, &session, &facts, &relation).unwrap().unwrap();
     let placements = found();
     assert_eq!(placements[1].server.options(), Some("-c gp_role=utility"));
     // Plain servers do not know the setting; it is left out to read them.
@@ -759,11 +756,72 @@ fn segments_of_greenplum_are_read_in_utility_mode() {
     assert_eq!(found().len(), 1, "a replicated table is read once");
 }
 
+/// Plain servers know no such cursor: its endpoints are recorded ones, and its rows those of a query, which
+/// come in the same messages.
 #[test]
-fn a_table_of_many_partitions_takes_three_connections() {
-    let Some(cluster) = Postgres::start(&[], &["max_connections = 8", "autovacuum = off"]) else {
-        return;
+fn a_parallel_retrieve_cursor_is_read_from_its_endpoints() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("retrieved", &[]);
+    cluster.sql(&database, TYPES);
+    cluster.sql(&database, "
+        CREATE VIEW gp_endpoints AS SELECT * FROM (VALUES
+            (1, 'b9', 'arrowhop_rows', 5, 'sdw2', 6001, 'me', 'READY', 'arrowhop_rows0002'),
+            (0, 'a7', 'arrowhop_rows', 5, 'sdw1', 6000, 'me', 'READY', 'arrowhop_rows0001'),
+            (0, 'c1', 'another', 5, 'sdw1', 6000, 'me', 'READY', 'another0001'))
+            e (gp_segment_id, auth_token, cursorname, sessionid, hostname, port, username, state, endpointname)
+    ");
+    let server = server(cluster, &database).with_role(Some("analyst".into()));
+    let plain = server.clone().with_role(None);
+    let (session, facts) = Session::open_with_facts(&plain).unwrap();
+    let found = retrieve::endpoints(&server, &session).unwrap();
+    let at = |host: &str, port, token: &str, name: &str| {
+        let options = Some("-c gp_retrieve_conn=true");
+        let server = plain.at(host, port, options).with_password(token);
+        retrieve::Endpoint { server, name: name.to_owned() }
     };
+    let wanted = [
+        at("sdw1", 6_000, "a7", "arrowhop_rows0001"),
+        at("sdw2", 6_001, "b9", "arrowhop_rows0002"),
+    ];
+    assert_eq!(found, wanted);
+    cluster.sql(
+        &database,
+        "CREATE FUNCTION gp_get_endpoints() RETURNS SETOF gp_endpoints
+        LANGUAGE sql AS 'SELECT * FROM gp_endpoints WHERE port = 6001'",
+    );
+    assert_eq!(retrieve::endpoints(&server, &session).unwrap(), wanted[1..]);
+
+    let relation = plan::relation(&session, &facts, "types").unwrap();
+    let form = relation.form(&session, &relation.wanted(None).unwrap(), None).unwrap();
+    let query = copy::whole(&form, &relation.name, "types");
+    let tuples = retrieve::stream(&session, &form, &query.doing, &query.sql).unwrap();
+    let copied = read(&plain, &request("types", Access::Copy)).unwrap();
+    assert_eq!(concat_batches(&form.schema, &tuples).unwrap(), rows(&copied));
+    let refused = retrieve::read(&plain, &session, &relation, &request("types", Access::Auto));
+    let text = refused.unwrap_err().to_string();
+    assert!(text.starts_with("declare a cursor of public.types at "), "{text}");
+}
+
+#[test]
+fn a_segment_that_refuses_utility_mode_is_told_from_one_that_is_not_there() {
+    let Some(cluster) = &*SHARED else { return };
+    let database = cluster.database("utility", &[]);
+    let server = server(cluster, &database);
+    let may = |server: Server| {
+        let table = "public.t".to_owned();
+        distributed::may_be_asked(&[Placement { server, table }])
+    };
+    let here = |options| server.at(server.host(), server.port(), Some(options));
+    assert!(may(here("")).unwrap());
+    // A plain server does not know the setting, and says so.
+    assert!(!may(here("-c gp_role=utility")).unwrap());
+    assert!(may(server.at("/nowhere", 1, None)).is_err());
+}
+
+#[test]
+fn a_reading_takes_one_connection_and_few_statements() {
+    let settings = ["log_connections = on", "log_statement = 'all'", "autovacuum = off"];
+    let Some(cluster) = Postgres::start(&[], &settings) else { return };
     let database = cluster.database("many", &[]);
     cluster.sql(
         &database,
@@ -772,11 +830,26 @@ fn a_table_of_many_partitions_takes_three_connections() {
         SELECT format('CREATE TABLE many%s PARTITION OF many FOR VALUES IN (%s)', k, k)
             FROM generate_series(10, 39) k \\gexec
         INSERT INTO many SELECT 10 + i % 30, i FROM generate_series(1, 3000) i;
-        ALTER TABLE many20 SET UNLOGGED;
+        ALTER TABLE many20 SET UNLOGGED; CREATE TABLE one AS TABLE many; VACUUM (FREEZE);
     ",
     );
     let server = server(&cluster, &database);
-    let reading = read(&server, &request("many", Access::Auto)).unwrap();
+    let counted = |table| {
+        let log = || std::fs::read_to_string(cluster.folder().join("log")).unwrap();
+        let before = log().len();
+        let reading = read(&server, &request(table, Access::Auto)).unwrap();
+        let log = log()[before..].to_owned();
+        let count = |word: &str| log.matches(word).count();
+        let statements = count("LOG:  statement: ") + count("LOG:  execute ");
+        assert_eq!(count("connection authorized"), 1, "{log}");
+        (reading, statements)
+    };
+    let (one, statements) = counted("one");
+    assert!(matches!(one.parts[0].path, Path::Direct { .. }));
+    assert!(statements <= 13, "{statements} statements");
+    let (reading, statements) = counted("many");
+    // Each is looked up by two, again once it is locked, and the end of the log is asked for behind it.
+    assert!(statements <= 13 + 5 * 30, "{statements} statements");
     assert_eq!((reading.parts.len(), rows(&reading).num_rows()), (30, 3_000));
     let copied = reading.parts.iter().filter(|part| matches!(part.path, Path::Copy { .. }));
     assert_eq!(copied.map(|part| part.name.as_str()).collect::<Vec<_>>(), ["public.many20"]);

@@ -37,6 +37,8 @@ pub(crate) struct Table {
     name: String,
     schema: SchemaRef,
     rows: u32,
+    /// The number of its first row in messages.
+    first_row: u64,
     body: Body,
 }
 
@@ -95,7 +97,8 @@ impl Table {
     }
 
     fn of_parquet(name: String, file: ParquetFile) -> Self {
-        Self { name, schema: file.schema().clone(), rows: file.rows, body: Body::Parquet(file) }
+        let (schema, rows) = (file.schema().clone(), file.rows);
+        Self { name, schema, rows, first_row: 0, body: Body::Parquet(file) }
     }
 
     /// Opens a table, wherever it is; of its columns at least these, else all. Reads it into memory if
@@ -126,7 +129,12 @@ impl Table {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         let rows = check_rows(rows).map_err(|text| Problems::one(name.clone(), text))?;
-        Ok(Self { name, schema, rows, body: Body::Memory(batches.into()) })
+        Ok(Self { name, schema, rows, first_row: 0, body: Body::Memory(batches.into()) })
+    }
+
+    /// The same, as a part of something longer.
+    pub(crate) fn from_row(self, first_row: u64) -> Self {
+        Self { first_row, ..self }
     }
 
     /// How many rows it has.
@@ -151,6 +159,7 @@ impl Table {
 
     /// A row's name in messages.
     pub(crate) fn row_place(&self, column: &str, row: u32) -> String {
+        let row = self.first_row + u64::from(row);
         format!("{}, column `{column}`, row {row}", self.name)
     }
 

@@ -13,6 +13,8 @@ mod initial;
 mod load;
 mod networks;
 mod outputs;
+mod predictions;
+mod predictor;
 mod progress;
 mod report;
 mod specify;

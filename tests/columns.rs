@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -10,7 +11,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Field, Int32Type, Schema};
 use arrowhop_catalog::Catalog;
-use arrowhop_tests::{Cluster, Experiment, Program, digests};
+use arrowhop_tests::{Cluster, Experiment, Program, digests, python, workspace};
 use arrowhop_types::{Dtype, Encoding, RunId};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
@@ -203,6 +204,57 @@ fn several_inputs_and_outputs_are_learned_scored_predicted_and_replayed() {
     let exported = alone.run(&["export", "shards", "1", "--to", to]);
     assert_eq!(exported.code, Some(0), "{}", exported.stderr);
     assert_eq!(std::fs::read_dir(to).expect("list").count(), 6);
+}
+
+/// A cluster that has trained on the shop; rows that it has not seen are in the file.
+fn shop_cluster(program: &Program) -> (Cluster, Experiment, String) {
+    let experiment = Experiment::new(&SHOP.replace("epochs = 12", "epochs = 2"));
+    let folder = experiment.folder();
+    shop(&folder.join("train.parquet"), 600, 1);
+    shop(&folder.join("validation.parquet"), 120, 2);
+    std::fs::write(folder.join("shop.json"), shop_network()).expect("write a network");
+    let cluster = Cluster::start(program, 2);
+    let fit = ["fit", &experiment.argument(), "--cluster", &cluster.uri, "--output", "json"];
+    let fitted = program.json(&fit);
+    assert_eq!(fitted["models"].as_array().map(Vec::len), Some(2), "{fitted:#}");
+    let rows = folder.join("validation.parquet").to_str().expect("a UTF-8 path").to_owned();
+    (cluster, experiment, rows)
+}
+
+#[test]
+fn a_stock_client_streams_rows_in_and_reads_the_predictions_of_predict() {
+    let Some(python) = python("blake3, numpy, pyarrow.flight") else { return };
+    let program = Program::new(BINARY);
+    let (cluster, experiment, rows) = shop_cluster(&program);
+    let to = experiment.folder().join("predictions.parquet");
+    let to = to.to_str().expect("a UTF-8 path");
+    let written = program.run(&["predict", "1", "--data", &rows, "--to", to]);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    let script = workspace().join("tests/python/predict_rows.py");
+    let arguments = [&cluster.uri, "1", &rows, to];
+    let output = Command::new(python).arg(script).args(arguments).output().expect("start Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+    // Three classes and one value for each of 120 rows.
+    assert_eq!(seen["rows"], 480);
+    for of in ["difference", "top"] {
+        assert!(number(&seen[of]) < 1e-6, "{of}: {}", seen[of]);
+    }
+    for (name, kind, text) in [
+        ("no_run", "ArrowKeyError", "predict: "),
+        ("no_model", "ArrowInvalid", "model 77: there is none; run 1 has models 1 to 2"),
+        ("no_column", "ArrowInvalid", "rows, column `price`: there is no such column"),
+        ("wild", "ArrowInvalid", "rows, column `price`, row 77: "),
+        ("texts", "ArrowInvalid", "rows, column `price`"),
+        ("path", "ArrowInvalid", "descriptor.path: has 1 elements, not predict, a run and a model"),
+    ] {
+        let refusal = &seen["refusals"][name];
+        assert_eq!(refusal["kind"], kind, "{name}: {refusal}");
+        let found = refusal["text"].as_str().expect("an error has a text");
+        assert!(found.contains(text), "{name}: {found}");
+    }
+    assert_eq!(seen["left"], true);
+    cluster.stop();
 }
 
 #[test]

@@ -216,7 +216,7 @@ impl Columns<'_> {
     }
 }
 
-fn message<'a>(what: &str, header: &'a [u8]) -> Result<Message<'a>, Problems> {
+pub(crate) fn message<'a>(what: &str, header: &'a [u8]) -> Result<Message<'a>, Problems> {
     let refuse = |text: String| Problems::one(what, text);
     if header.len() > HEADER_BYTES_MAX {
         return Err(refuse(format!("has a header of {} bytes, more than 64 KiB", header.len())));
@@ -234,7 +234,10 @@ fn size(value: i64) -> Result<usize, Problems> {
 }
 
 /// The last net under the checks above: flatbuffers calls its own verifier experimental.
-fn guarded<T>(what: &str, decode: impl FnOnce() -> Result<T, Problems>) -> Result<T, Problems> {
+pub(crate) fn guarded<T>(
+    what: &str,
+    decode: impl FnOnce() -> Result<T, Problems>,
+) -> Result<T, Problems> {
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err(Problems::one(what, "cannot be decoded")))
 }

@@ -62,6 +62,12 @@ pub enum FlightError {
         /// Bytes that may be used.
         limit: u64,
     },
+    /// As many exchanges go on as may.
+    #[error("{limit} exchanges are going on already; begin again when one has ended")]
+    Busy {
+        /// How many may.
+        limit: usize,
+    },
     /// A state is larger than the one who asked for it can take.
     #[error("the state has {bytes} bytes, more than the {limit} that it may have here")]
     StateTooLarge {
@@ -146,7 +152,9 @@ impl Classify for FlightError {
                 | io::ErrorKind::PermissionDenied => ErrorClass::Invalid,
                 _ => ErrorClass::Unavailable,
             },
-            Self::Full { .. } | Self::StateTooLarge { .. } => ErrorClass::Overloaded,
+            Self::Full { .. } | Self::Busy { .. } | Self::StateTooLarge { .. } => {
+                ErrorClass::Overloaded
+            }
             Self::TimedOut { .. } | Self::Connect { .. } | Self::WrongDigest { .. } => {
                 ErrorClass::Unavailable
             }

@@ -7,15 +7,20 @@
 //!   pyarrow, ADBC, …)    ◀─────────────────────┘ uncopied, from the stores into the socket
 //! ```
 //!
+//! `DoExchange` streams rows in and a model's predictions out (`exchange.rs`), if there is a
+//! [`Predictor`].
+//!
 //! This crate owns streams and their limits. It never decides what is kept, what is dropped or who
 //! pulls what: that is for the implementors of [`ShardStore`] and [`ModelStore`].
 
+mod any_rows;
 mod budget;
 mod columns;
 mod decode;
 mod directory;
 mod encode;
 mod error;
+mod exchange;
 mod front;
 mod info;
 mod listen;
@@ -31,12 +36,13 @@ mod store;
 mod transport;
 
 pub use arrowhop_wire::tickets::{
-    DataSetName, ModelTicket, PartPath, PartQuery, PutReceipt, Selection, ShardHeader, ShardTicket,
-    StoreStatus, StoredModel, StoredShard, Ticket,
+    DataSetName, ModelTicket, PartPath, PartQuery, PredictRequest, PutReceipt, Selection,
+    ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard, Ticket,
 };
 pub use budget::{ByteBudget, Reservation};
 pub use directory::{LocatedShard, merge};
 pub use error::FlightError;
+pub use exchange::Predictor;
 pub use front::FlightFront;
 pub use info::{PartListing, SelectionListing};
 pub use listen::{Listener, SocketFile, listen};

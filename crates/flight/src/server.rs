@@ -18,6 +18,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::exchange::{Exchanges, Predictor};
 use crate::front::FlightFront;
 use crate::info::{by_part, flight_info, is_named};
 use crate::select::{SelectedPart, find, query_of};
@@ -37,6 +38,7 @@ pub(crate) const DROP_DATA_SET: &str = "drop-data-set";
 pub struct FlightServer {
     pub(crate) shards: Arc<dyn ShardStore>,
     pub(crate) models: Arc<dyn ModelStore>,
+    exchanges: Option<Exchanges>,
     location: String,
 }
 
@@ -48,7 +50,13 @@ impl FlightServer {
         models: Arc<dyn ModelStore>,
         location: impl Into<String>,
     ) -> Self {
-        Self { shards, models, location: location.into() }
+        Self { shards, models, exchanges: None, location: location.into() }
+    }
+
+    /// Answers exchanges with what this predicts.
+    #[must_use]
+    pub fn with_predictor(self, predictor: Arc<dyn Predictor>) -> Self {
+        Self { exchanges: Some(Exchanges::new(predictor)), ..self }
     }
 
     /// The service to add to [`crate::server_builder`].
@@ -268,9 +276,12 @@ impl FlightService for FlightServer {
 
     async fn do_exchange(
         &self,
-        _: Request<Streaming<FlightData>>,
+        request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        Err(Status::unimplemented("use DoGet to read and DoPut to write"))
+        let Some(exchanges) = &self.exchanges else {
+            return Err(Status::unimplemented("nothing predicts here; ask the supervisor"));
+        };
+        Ok(Response::new(exchanges.begin(request.into_inner()).await?.boxed()))
     }
 }
 

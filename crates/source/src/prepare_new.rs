@@ -19,6 +19,15 @@ use crate::workspace::Workspace;
 pub enum NewOrigin {
     /// A table.
     Table(Location),
+    /// Rows in memory, of something longer.
+    Batch {
+        /// What messages call it.
+        name: String,
+        /// The rows.
+        rows: RecordBatch,
+        /// The number of the first one in messages.
+        first_row: u64,
+    },
     /// Rows made up by this program.
     Generated {
         /// Which, and how many.
@@ -85,6 +94,11 @@ pub fn prepare_new(
         NewOrigin::Table(location) => {
             let (table, _) = location.source().open(None, &Workspace::in_memory())?;
             new_from_table(&preparation, &table, options)
+        }
+        NewOrigin::Batch { name, rows, first_row } => {
+            let (schema, rows) = (rows.schema(), vec![rows.clone()]);
+            let table = Table::of(name.clone(), schema, rows, &Workspace::in_memory())?;
+            new_from_table(&preparation, &table.from_row(*first_row), options)
         }
         NewOrigin::Generated { generator, seed, part } => {
             new_from_generator(&preparation, generator, Shapes::new(*seed), *part, options)
@@ -212,7 +226,9 @@ fn in_order(rows: &[u32], batch_rows: usize) -> Vec<BatchRows> {
 mod tests {
     use std::path::Path;
 
-    use arrow::array::{BooleanArray, Float64Array, StringArray};
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray};
 
     use std::path::PathBuf;
 
@@ -267,6 +283,35 @@ mod tests {
         let error = prepare_new(&preparation, &origin, &options).unwrap_err();
         let text = error.to_string().replace(&format!("{}/", dir.path().display()), "");
         assert_eq!(text, "new, column `y`: there is no such column; there are `age`, `job`");
+    }
+
+    #[test]
+    fn rows_in_memory_are_prepared_as_those_of_a_file_and_counted_from_their_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = people(dir.path(), "train", true);
+        let preparation = prepare(&file_spec(&path, all_columns())).unwrap().data_set.preparation;
+        let rows = RecordBatch::try_from_iter([
+            ("job", Arc::new(StringArray::from(vec!["c", "a"])) as ArrayRef),
+            ("age", Arc::new(Float64Array::from(vec![Some(8.0), None]))),
+        ]);
+        let rows = rows.unwrap();
+        let of = |rows: RecordBatch| {
+            let origin = NewOrigin::Batch { name: "rows".into(), rows, first_row: 1_000 };
+            prepare_new(&preparation, &origin, &NewOptions::default())
+        };
+        let whole = NewOrigin::Table(Location::File(people(dir.path(), "new", false)));
+        let whole = prepare_new(&preparation, &whole, &NewOptions::default()).unwrap();
+        let made = of(rows.clone()).unwrap();
+        assert_eq!((made.rows, made.has_targets), (2, false));
+        // The fourth row is 8 and "c".
+        assert_eq!(made.batches[0].column(1).slice(0, 1), whole.batches[0].column(1).slice(3, 1));
+
+        let error = of(rows.project(&[1]).unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "rows, column `job`: there is no such column; there are `age`");
+        let age = Arc::new(Float64Array::from(vec![1.0, f64::INFINITY])) as ArrayRef;
+        let wild = RecordBatch::try_from_iter([("job", Arc::clone(rows.column(0))), ("age", age)]);
+        let error = of(wild.unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("rows, column `age`, row 1001: "), "{error}");
     }
 
     #[test]

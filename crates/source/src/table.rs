@@ -32,6 +32,8 @@ pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) schema: SchemaRef,
     rows: u32,
+    /// The number of its first row in messages.
+    first_row: u64,
     pub(crate) body: Body,
     progress: Arc<Progress>,
 }
@@ -58,7 +60,7 @@ impl Table {
     pub(crate) fn of_parquet(name: String, file: ParquetFile, workspace: &Workspace) -> Self {
         let (schema, rows) = (file.schema().clone(), file.rows());
         let progress = workspace.progress().clone();
-        Self { name, schema, rows, body: Body::Parquet(file), progress }
+        Self { name, schema, rows, first_row: 0, body: Body::Parquet(file), progress }
     }
 
     /// A table of these rows, by this name in messages.
@@ -71,8 +73,13 @@ impl Table {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
         let rows = check_rows(rows).map_err(|text| Problems::one(name.clone(), text))?;
-        let progress = workspace.progress().clone();
-        Ok(Self { name, schema, rows, body: Body::Memory(batches.into()), progress })
+        let (body, progress) = (Body::Memory(batches.into()), workspace.progress().clone());
+        Ok(Self { name, schema, rows, first_row: 0, body, progress })
+    }
+
+    /// The same, as a part of something longer.
+    pub(crate) fn from_row(self, first_row: u64) -> Self {
+        Self { first_row, ..self }
     }
 
     /// How many rows it has.
@@ -97,6 +104,7 @@ impl Table {
 
     /// A row's name in messages.
     pub(crate) fn row_place(&self, column: &str, row: u32) -> String {
+        let row = self.first_row + u64::from(row);
         format!("{}, column `{column}`, row {row}", self.name)
     }
 

@@ -53,20 +53,46 @@ pub fn predict(
     inputs: &Inputs<'_>,
     sink: &mut dyn FnMut(&[Vec<f32>]) -> ControlFlow<()>,
 ) -> Result<(), TrainError> {
-    let inference = Inference::start(task, state, inputs.device())?;
-    let mut rows_done = 0;
-    for indices in batches(inputs.rows()) {
-        rows_done += indices.len() as u64;
-        let outputs = inference.network.predict(inputs.batch(&indices));
-        let outputs: Vec<_> = outputs.into_iter().map(floats).collect();
-        if sink(&outputs).is_break() {
-            return Err(TrainError::Stopped { rows_done });
-        }
+    Model(Inference::start(task, state, inputs.device())?).predict(inputs, sink)
+}
+
+/// A model that is ready to be applied to rows, again and again.
+#[derive(Debug)]
+pub struct Model(Inference);
+
+impl Model {
+    /// The model of this encoded state, on the CPU.
+    ///
+    /// # Errors
+    /// When the state is not the task's.
+    pub fn open(task: &Task, state: &[u8]) -> Result<Self, TrainError> {
+        Inference::start(task, state, &Device::flex()).map(Self)
     }
-    Ok(())
+
+    /// As [`predict`].
+    ///
+    /// # Errors
+    /// When `sink` breaks.
+    pub fn predict(
+        &self,
+        inputs: &Inputs<'_>,
+        sink: &mut dyn FnMut(&[Vec<f32>]) -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
+        let mut rows_done = 0;
+        for indices in batches(inputs.rows()) {
+            rows_done += indices.len() as u64;
+            let outputs = self.0.network.predict(inputs.batch(&indices));
+            let outputs: Vec<_> = outputs.into_iter().map(floats).collect();
+            if sink(&outputs).is_break() {
+                return Err(TrainError::Stopped { rows_done });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A network that does not learn.
+#[derive(Debug)]
 struct Inference {
     network: Network,
     /// On the weights, by the network's regularizers.

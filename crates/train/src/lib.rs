@@ -25,7 +25,7 @@ mod visit;
 
 pub use device::{Device, DeviceChoice, DeviceError, DeviceKind};
 pub use error::TrainError;
-pub use evaluation::{evaluate, predict};
+pub use evaluation::{Model, evaluate, predict};
 pub use footprint::Footprint;
 pub use resident::Resident;
 pub use rows::{InputChunks, Inputs, Rows, TargetChunks};

@@ -7,11 +7,13 @@ use arrowhop_types::{DataSetId, Digest, ModelId, Part, Problems, RunId, ShardId,
 use prost::Message;
 
 mod path;
+mod predict;
 mod query;
 mod store;
 
 use path::part_named;
 pub use path::{DataSetName, PartPath};
+pub use predict::PredictRequest;
 pub use query::{PartQuery, QUERY_BYTES_MAX};
 pub use store::{DropDataSet, StoreStatus, StoredModel, StoredShard};
 

@@ -45,6 +45,8 @@ impl Embedded {
             listen: ANY_PORT.to_owned(),
             advertise: None,
             state: state.to_owned(),
+            // Nobody else is told where it is.
+            predictor: None,
         };
         let supervisor = arrowhop_supervisor::start(settings, &actors).await?;
         let mut segments = Vec::new();

@@ -30,10 +30,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The exit code of an error: by the class of the first error in its chain that has one.
+/// The exit code of an error, by its class.
 #[must_use]
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    let class = error.chain().find_map(|cause| {
+    match class_of(error) {
+        Some(ErrorClass::Invalid) => Exit::Usage,
+        Some(ErrorClass::Missing) => Exit::Missing,
+        Some(ErrorClass::Unavailable | ErrorClass::Overloaded) => Exit::Unavailable,
+        Some(ErrorClass::Conflict | ErrorClass::Bug) | None => Exit::Failed,
+    }
+}
+
+/// The class of the first error in a chain that has one.
+pub(crate) fn class_of(error: &anyhow::Error) -> Option<ErrorClass> {
+    error.chain().find_map(|cause| {
         None.or_else(|| class::<Problems>(cause))
             .or_else(|| class::<arrowhop_source::SourceError>(cause))
             .or_else(|| class::<arrowhop_catalog::CatalogError>(cause))
@@ -51,13 +61,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
                 let error = cause.downcast_ref::<std::io::Error>()?;
                 (error.kind() == std::io::ErrorKind::NotFound).then_some(ErrorClass::Missing)
             })
-    });
-    match class {
-        Some(ErrorClass::Invalid) => Exit::Usage,
-        Some(ErrorClass::Missing) => Exit::Missing,
-        Some(ErrorClass::Unavailable | ErrorClass::Overloaded) => Exit::Unavailable,
-        Some(ErrorClass::Conflict | ErrorClass::Bug) | None => Exit::Failed,
-    }
+    })
 }
 
 fn class<E: Classify + std::error::Error + 'static>(

@@ -15,6 +15,8 @@ mod load;
 mod loading;
 mod networks;
 mod outputs;
+mod predictions;
+mod predictor;
 mod progress;
 mod report;
 mod specify;

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use arrowhop_catalog::Catalog;
 use arrowhop_network::NetworkSpec;
 use arrowhop_train::Task;
-use arrowhop_types::{Digest, ModelId, Problems, RunRecord, RunSpec};
+use arrowhop_types::{Digest, ModelId, Problems, RunId, RunRecord, RunSpec};
 use arrowhop_weights::ArraySpec;
 
 use crate::cli::Which;
@@ -23,11 +23,18 @@ pub(crate) struct Trained {
 impl Trained {
     /// The model asked for, or the run's best.
     pub(crate) fn open(which: &Which) -> anyhow::Result<Self> {
-        let folder = which.state.folder();
-        let catalog = Catalog::open_read_only(&folder)?;
-        let record = catalog.run(which.run)?;
-        let run = record.run;
-        let Some(model) = which.model.or_else(|| Some(record.best()?.model)) else {
+        Self::open_in(&which.state.folder(), which.run, which.model)
+    }
+
+    /// The same, of a state folder.
+    pub(crate) fn open_in(
+        folder: &Path,
+        run: RunId,
+        model: Option<ModelId>,
+    ) -> anyhow::Result<Self> {
+        let catalog = Catalog::open_read_only(folder)?;
+        let record = catalog.run(run)?;
+        let Some(model) = model.or_else(|| Some(record.best()?.model)) else {
             bail!("run {run} has no best model yet; name one with --model");
         };
         let task = task_of(&record, model)?;

@@ -16,7 +16,8 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context};
 use arrowhop_catalog::Catalog;
 use arrowhop_flight::{
-    FlightFront, FlightServer, Listener, MESSAGE_BYTES_MAX, incoming, listen, server_builder,
+    FlightFront, FlightServer, Listener, MESSAGE_BYTES_MAX, Predictor, incoming, listen,
+    server_builder,
 };
 use arrowhop_runtime::{Actors, Serving, until_stopped};
 use arrowhop_wire::control::supervisor_server::SupervisorServer;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// Catalog and model store.
     pub state: PathBuf,
+    /// Answers clients that stream rows in for predictions; none refuses them.
+    pub predictor: Option<Arc<dyn Predictor>>,
 }
 
 /// A supervisor that is running.
@@ -62,7 +65,12 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Super
     unwanted.map_err(|source| SupervisorError::File { path: settings.state.clone(), source })?;
     let front = start_actors(&settings, catalog, store.clone(), &uri, actors).await;
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(serve(listener, uri.clone(), front, store, stopped));
+    let federation = Federation::new(front.segments.clone());
+    let mut flight = FlightServer::new(Arc::new(federation), Arc::new(store), &*uri);
+    if let Some(predictor) = settings.predictor {
+        flight = flight.with_predictor(predictor);
+    }
+    let serving = tokio::spawn(serve(listener, front, flight, stopped));
     Ok(Serving::new(uri, stop, serving))
 }
 
@@ -98,16 +106,13 @@ async fn start_actors(
 
 async fn serve(
     listener: Listener,
-    uri: String,
     front: Front,
-    store: Store,
+    flight: FlightServer,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), SupervisorError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SupervisorServer<Front>>().await;
     health.set_serving::<FlightFront>().await;
-    let federation = Federation::new(front.segments.clone());
-    let flight = FlightServer::new(Arc::new(federation), Arc::new(store), uri);
     let front = SupervisorServer::new(front)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod elsewhere;
 #[cfg(test)]
+mod exchanges;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod models;

@@ -1,6 +1,7 @@
 //! `arrowhop supervisor` and `arrowhop segment`.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use arrowhop_runtime::panics::{self, Uncontained};
@@ -12,16 +13,19 @@ use tracing::info;
 
 use crate::cli::{Means, Segment, Supervisor};
 use crate::exit::Exit;
+use crate::predictor::StoredModels;
 
 /// Models that share a GPU: while one waits for its losses, others have work there.
 const GPU_SLOTS: usize = 4;
 
 pub(super) async fn supervisor(options: Supervisor) -> anyhow::Result<Exit> {
     let (actors, stop) = begin()?;
+    let state = options.state.folder();
     let settings = SupervisorSettings {
         listen: options.listen,
         advertise: options.advertise,
-        state: options.state.folder(),
+        predictor: Some(Arc::new(StoredModels { state: state.clone() })),
+        state,
     };
     let running = arrowhop_supervisor::start(settings, &actors).await?;
     serve(running, stop, actors).await

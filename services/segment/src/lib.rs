@@ -95,6 +95,7 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Segme
         slots: settings.slots,
         model_memory_bytes: settings.model_memory,
         protocol: PROTOCOL,
+        has_gpu: !settings.device.is_cpu(),
     };
     let attached = started.attached.clone();
     let serving = tokio::spawn(serve(listener, uri.clone(), started, stopped.clone()));

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::experiment::Bounds;
 use crate::kept::Kept;
+pub use crate::load::On;
 use crate::loading::Place;
 
 pub use self::data::DataCommand;
@@ -128,6 +129,12 @@ pub struct Fit {
     /// Run on a cluster: its supervisor, such as grpc://10.0.0.1:7400
     #[arg(long, value_name = "URL", env = "ARROWHOP_CLUSTER")]
     pub cluster: Option<String>,
+    /// Segments that get shards: all, gpus, or numbers such as 0,2
+    #[arg(long, value_name = "SEGMENTS", default_value = "all", value_parser = |text: &str| text.parse::<On>())]
+    pub on: On,
+    /// Segments that have each shard: one goes on with it where another is lost
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub replicas: u32,
     /// Without --cluster: segments in this process
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub segments: u32,

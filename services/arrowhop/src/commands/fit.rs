@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::experiment::Experiment;
 use crate::forecast::Forecast;
 use crate::initial::FirstWeights;
-use crate::load::put_shards;
+use crate::load::{Distribution, put_shards};
 use crate::loading::{Place, is_stopped, load};
 use crate::networks::{Network, read_networks};
 use crate::progress::Display;
@@ -54,7 +54,9 @@ pub(super) async fn fit(options: Fit) -> anyhow::Result<Exit> {
         }
     };
     let slots = embedded.as_ref().map(|_| (options.segments * options.slots) as usize);
-    let ended = run(&mut client, order, prepared, slots, interrupts.clone()).await;
+    let distribution = Distribution { on: options.on.clone(), copies: options.replicas };
+    let loading = (prepared, &distribution);
+    let ended = run(&mut client, order, loading, slots, interrupts.clone()).await;
     // A run that broke off still leaves its state to be closed properly.
     if let Some(embedded) = embedded {
         embedded.stop().await?;
@@ -202,13 +204,13 @@ fn same_order(
 async fn run(
     client: &mut Client,
     order: Order,
-    prepared: Prepared,
+    (prepared, distribution): (Prepared, &Distribution),
     slots: Option<usize>,
     interrupts: StopSignal,
 ) -> anyhow::Result<RunRecord> {
     let segments = attached(client).await?;
     let forecast = slots.map(|slots| Forecast::of(order.spec(), &prepared, slots)).transpose()?;
-    let placement = put_shards(prepared, &segments).await?;
+    let placement = put_shards(prepared, &segments, distribution).await?;
     let (run, spec, first) = match order {
         Order::New(spec, first) => {
             let initial = first.put(&spec, client.uri()).await?;

@@ -149,9 +149,9 @@ impl Kept {
         let Some(KeptSet { entry, about, data_set }) = found else { return Ok(None) };
         let data_set = DataSet { name: spec.name.clone(), ..data_set };
         self.folder.touch(data_set.id);
-        let prepared = Prepared::open(&entry.folder, data_set)?;
-        let sources = about.sources.iter().cloned().map(Into::into).collect();
-        Ok(Some((Prepared { sources, ..prepared }, about)))
+        let mut prepared = Prepared::open(&entry.folder, data_set)?;
+        prepared.sources = about.sources.iter().cloned().map(Into::into).collect();
+        Ok(Some((prepared, about)))
     }
 
     /// Keeps a data set, and reads it from there.

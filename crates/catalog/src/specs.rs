@@ -131,11 +131,13 @@ fn write_sources(
     sources: &[SourceRecord],
 ) -> Result<(), Fault> {
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO run_sources (run, position, name, rows, version, way)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO run_sources (run, position, name, rows, version, way, digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    for (position, SourceRecord { name, rows, version, way }) in sources.iter().enumerate() {
-        insert.execute(params![run.0, position, name, rows, version, way])?;
+    for (position, source) in sources.iter().enumerate() {
+        let SourceRecord { name, rows, version, way, digest } = source;
+        let digest = digest.map(|digest| digest.to_string());
+        insert.execute(params![run.0, position, name, rows, version, way, digest])?;
     }
     Ok(())
 }
@@ -149,6 +151,11 @@ fn sources(transaction: &Transaction<'_>, run: RunId) -> Result<Vec<SourceRecord
             rows: row.get("rows")?,
             version: row.get("version")?,
             way: row.get("way")?,
+            digest: row
+                .get::<_, Option<String>>("digest")?
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(row::mismatch)?,
         })
     };
     Ok(statement.query_map([run.0], source)?.collect::<Result<_, _>>()?)

@@ -39,10 +39,34 @@ pub fn rows_digest<'a>(
     sum(shards.into_iter().flat_map(|(train, validation)| digests(train, validation)))
 }
 
+/// The sum of rows' inputs modulo 2²⁵⁶, each the blake3 digest of its number (u64) and its elements, both
+/// little-endian: taken of the source as rows are decoded, and again of the shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sum([u8; 32]);
+
+impl Sum {
+    pub(crate) fn add_row(&mut self, row: u64, elements: &[u8]) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&row.to_le_bytes()).update(elements);
+        accumulate(&mut self.0, hasher.finalize().as_bytes());
+    }
+
+    pub(crate) fn plus(mut self, other: Self) -> Self {
+        accumulate(&mut self.0, &other.0);
+        self
+    }
+
+    pub(crate) fn digest(self) -> Digest {
+        Digest(self.0)
+    }
+}
+
 /// Digests of shards as they are put together, of each the training rows before the others.
 pub(crate) struct Tally {
     shards: Vec<ShardTally>,
     total: [u8; 32],
+    /// Of all inputs: of training rows, and of validation rows.
+    inputs: [Sum; 2],
 }
 
 #[derive(Clone, Default)]
@@ -55,14 +79,16 @@ struct ShardTally {
 impl Tally {
     /// Of so many shards without rows yet.
     pub(crate) fn new(shards: u32) -> Self {
-        Self { shards: vec![ShardTally::default(); shards as usize], total: [0; 32] }
+        let shards = vec![ShardTally::default(); shards as usize];
+        Self { shards, total: [0; 32], inputs: [Sum::default(); 2] }
     }
 
-    /// Adds batches of shards, in their order.
-    pub(crate) fn add(&mut self, batches: &[(u32, Part, &RecordBatch)]) {
-        let digests =
-            parallel::map(batches, |(_, part, batch)| batch_digests(part_byte(*part), batch));
-        for ((shard, part, _), digests) in batches.iter().zip(digests) {
+    /// Adds batches of shards, in their order, which have so many inputs.
+    pub(crate) fn add(&mut self, batches: &[(u32, Part, &RecordBatch)], inputs: usize) {
+        let digests = parallel::map(batches, |(_, part, batch)| {
+            (batch_digests(part_byte(*part), batch), batch_sum(batch, inputs))
+        });
+        for ((shard, part, _), (digests, sum)) in batches.iter().zip(digests) {
             let tally = &mut self.shards[*shard as usize];
             match part {
                 Part::Train => tally.train_rows += digests.len() as u64,
@@ -70,7 +96,14 @@ impl Tally {
             }
             tally.hasher.update(digests.as_flattened());
             digests.iter().for_each(|digest| accumulate(&mut self.total, digest));
+            let of_part = &mut self.inputs[usize::from(part_byte(*part))];
+            *of_part = of_part.plus(sum);
         }
+    }
+
+    /// Of all inputs: of training rows, and of validation rows.
+    pub(crate) fn inputs(&self) -> [Sum; 2] {
+        self.inputs
     }
 
     /// What each shard is, and the sum of all rows' digests.
@@ -83,6 +116,19 @@ impl Tally {
         });
         (infos.collect(), Digest(self.total))
     }
+}
+
+/// The sum of the inputs of a batch's rows.
+fn batch_sum(batch: &RecordBatch, inputs: usize) -> Sum {
+    let rows = batch.column(0).as_primitive::<UInt64Type>().values();
+    let mut sum = Sum::default();
+    for column in &batch.columns()[1..=inputs] {
+        let (values, bytes) = row_bytes(column);
+        for (i, row) in rows.iter().enumerate() {
+            sum.add_row(*row, &values[i * bytes..(i + 1) * bytes]);
+        }
+    }
+    sum
 }
 
 fn part_byte(part: Part) -> u8 {

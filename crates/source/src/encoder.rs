@@ -1,11 +1,13 @@
 //! How raw columns become an input, whichever kind it is.
 
 use arrowhop_types::{InputSpec, Part, Problems};
+use bytemuck::Pod;
 
 use crate::deal::{BatchRows, Deal};
+use crate::digest::Sum;
 use crate::shards::{Buffers, slots};
 use crate::spec::{Inputs, NamedInputs};
-use crate::table::Table;
+use crate::table::{Chunk, Table};
 use crate::tabular::TableEncoder;
 use crate::tensor::TensorEncoder;
 use crate::whole::WholeEncoder;
@@ -69,52 +71,68 @@ impl Encoder {
         }
     }
 
-    /// Decodes the rows that a file has in these parts of the batches into their places.
+    /// Decodes the rows that a table has in these parts of the batches into their places; the sum of
+    /// their digests as they were read.
     pub(crate) fn fill(
         &self,
         table: &Table,
         batches: &[BatchRows],
         buffers: &mut Buffers,
         parts: &[Part],
-    ) -> Result<(), Problems> {
+    ) -> Result<Sum, Problems> {
         let width = self.input().elements();
-        match (&self.kind, buffers) {
+        let sums = match (&self.kind, buffers) {
             (EncoderKind::Tensor(encoder), Buffers::U8(buffers)) => {
                 let (rows, places) = slots(batches, buffers, width, parts);
                 let storage = encoder.storage(table, rows[0])?;
                 table.scan(&[&encoder.column], &rows, places, |chunk| {
-                    encoder.encode_u8(table, &storage, chunk)
-                })?;
+                    summed(chunk, |chunk| encoder.encode_u8(table, &storage, chunk))
+                })?
             }
             (EncoderKind::Tensor(encoder), Buffers::F32(buffers)) => {
                 let (rows, places) = slots(batches, buffers, width, parts);
                 let storage = encoder.storage(table, rows[0])?;
                 table.scan(&[&encoder.column], &rows, places, |chunk| {
-                    encoder.encode_f32(table, &storage, chunk)
-                })?;
+                    summed(chunk, |chunk| encoder.encode_f32(table, &storage, chunk))
+                })?
             }
             (EncoderKind::Whole(encoder), Buffers::I32(buffers)) => {
                 encoder.check(table)?;
                 let (rows, places) = slots(batches, buffers, width, parts);
                 table.scan(&[&encoder.column], &rows, places, |chunk| {
-                    encoder.encode(table, chunk)
-                })?;
+                    summed(chunk, |chunk| encoder.encode(table, chunk))
+                })?
             }
             (EncoderKind::Table(encoder), Buffers::F32(buffers)) => {
                 encoder.check(table)?;
                 let (rows, places) = slots(batches, buffers, width, parts);
-                table
-                    .scan(&encoder.names(), &rows, places, |chunk| encoder.encode(table, chunk))?;
+                table.scan(&encoder.names(), &rows, places, |chunk| {
+                    summed(chunk, |chunk| encoder.encode(table, chunk))
+                })?
             }
             (EncoderKind::Table(encoder), Buffers::I32(buffers)) => {
                 encoder.check(table)?;
                 let (rows, places) = slots(batches, buffers, width, parts);
                 table.scan(&encoder.names(), &rows, places, |chunk| {
-                    encoder.encode_places(table, chunk)
-                })?;
+                    summed(chunk, |chunk| encoder.encode_places(table, chunk))
+                })?
             }
             _ => unreachable!("buffers are made for their encoder"),
-        }
-        Ok(())
+        };
+        Ok(sums.into_iter().fold(Sum::default(), Sum::plus))
     }
+}
+
+/// Encodes a chunk, and sums up the digests of what its rows became.
+fn summed<T: Pod>(
+    mut chunk: Chunk<'_, &mut [T]>,
+    encode: impl FnOnce(Chunk<'_, &mut [T]>) -> Result<(), Problems>,
+) -> Result<Sum, Problems> {
+    let items = chunk.items.iter_mut().map(|item| &mut **item).collect();
+    encode(Chunk { batch: chunk.batch.clone(), rows: chunk.rows, items })?;
+    let mut sum = Sum::default();
+    for (row, item) in chunk.rows.iter().zip(&chunk.items) {
+        sum.add_row(u64::from(*row), bytemuck::cast_slice(item));
+    }
+    Ok(sum)
 }

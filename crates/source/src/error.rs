@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use arrowhop_types::{Classify, ErrorClass, Problems};
+use arrowhop_types::{Classify, Digest, ErrorClass, Problems};
 
 /// A failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,18 @@ pub enum SourceError {
         folder: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Rows of the shards are not those that were read: a fault of this program.
+    #[error(
+        "the shards' rows are not those that were read: their digests are {}, of the source {}; report this",
+        shown(shards),
+        shown(read)
+    )]
+    Lost {
+        /// Of the source's rows, training and validation.
+        read: [Digest; 2],
+        /// Of the shards.
+        shards: [Digest; 2],
     },
     /// Somebody stopped it.
     #[error("the preparation was stopped")]
@@ -114,7 +126,7 @@ impl Classify for SourceError {
             }
             Self::Object { .. } => ErrorClass::Unavailable,
             Self::Read { .. } | Self::Write { .. } | Self::Thread { .. } => ErrorClass::Unavailable,
-            Self::Encode { .. } => ErrorClass::Bug,
+            Self::Encode { .. } | Self::Lost { .. } => ErrorClass::Bug,
         }
     }
 }
@@ -127,6 +139,10 @@ fn of_postgres(error: &tokio_postgres::Error) -> ErrorClass {
         Some("08" | "57") | None => ErrorClass::Unavailable,
         Some(_) => ErrorClass::Invalid,
     }
+}
+
+fn shown(digests: &[Digest; 2]) -> String {
+    digests.map(|digest| digest.short()).join(" and ")
 }
 
 /// The value, or nothing with its problems added to `problems`: so that one pass finds them all.

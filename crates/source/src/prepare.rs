@@ -7,6 +7,7 @@ use arrowhop_types::{DataSet, Part, Problems, SourceRecord};
 use tempfile::TempDir;
 
 use crate::deal::{BatchRows, Deal};
+use crate::digest::Sum;
 use crate::encoder::Encoder;
 use crate::error::{SourceError, gather, gather_input};
 use crate::postgres::PartReport;
@@ -142,22 +143,37 @@ fn prepare_tables(
     } else {
         None
     };
+    // Of training rows, and of validation rows that have a source of their own.
+    let mut read = [Sum::default(); 2];
     let fill = |batches: &[BatchRows], buffers: &mut [Buffers]| {
-        let mut problems = problems.clone();
         for (encoder, buffers) in preparation.encoders.iter().zip(buffers) {
             let mut train_parts = [Part::Train, Part::Validation].as_slice();
             if let Some(validation) = &validation {
                 train_parts = &[Part::Train];
                 let done = encoder.fill(validation, batches, buffers, &[Part::Validation]);
-                gather(&mut problems, done);
+                read[1] = read[1].plus(gather(&mut problems, done).unwrap_or_default());
             }
-            gather(&mut problems, encoder.fill(&train, batches, buffers, train_parts));
+            let done = encoder.fill(&train, batches, buffers, train_parts);
+            read[0] = read[0].plus(gather(&mut problems, done).unwrap_or_default());
         }
         problems.or(())
     };
     let (batches, labels) = (&batches, &labels);
     let shuffle = Shuffle { spec, preparation: &preparation, batches, labels, test };
-    let prepared = shuffle.prepared(workspace, fill)?;
+    let (prepared, mut sharded) = shuffle.prepared(workspace, fill)?;
+    if validation.is_none() {
+        sharded = [sharded[0].plus(sharded[1]), Sum::default()];
+    }
+    if sharded != read {
+        let [read, shards] = [read, sharded].map(|sums| sums.map(Sum::digest));
+        return Err(SourceError::Lost { read, shards });
+    }
+    let digests = read.map(|sum| Some(sum.digest())).into_iter();
+    for (source, digest) in
+        sources.iter_mut().zip(digests.take(1 + usize::from(validation.is_some())))
+    {
+        source.digest = digest;
+    }
     Ok(Prepared { sources, ..prepared })
 }
 
@@ -177,6 +193,7 @@ fn record(
         rows: u64::from(table.rows()),
         version: version.unwrap_or_else(|| joined(snapshots)),
         way: joined(parts.iter().map(ToString::to_string).collect()),
+        digest: None,
     }
 }
 
@@ -221,7 +238,7 @@ fn prepare_generated(
     let test = test_rows::measure_shapes(&preparation, shapes, &deal, &labels)?;
     let (batches, labels) = (&batches, &[[&labels, &labels]]);
     let shuffle = Shuffle { spec, preparation: &preparation, batches, labels, test };
-    shuffle.prepared(workspace, fill)
+    Ok(shuffle.prepared(workspace, fill)?.0)
 }
 
 #[cfg(test)]

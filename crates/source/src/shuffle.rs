@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrowhop_types::{DataSet, InputSpec, Part, Problems, TestRows};
 
 use crate::deal::BatchRows;
-use crate::digest::{self, Tally};
+use crate::digest::{self, Sum, Tally};
 use crate::error::SourceError;
 use crate::preparation::Preparation;
 use crate::prepare::{Prepared, PreparedShard};
@@ -37,12 +37,13 @@ pub(crate) struct Shuffle<'a> {
 }
 
 impl Shuffle<'_> {
-    /// The shards. `fill` decodes rows into their places, for each input a buffer of each batch.
+    /// The shards, and what their inputs sum up to: of training rows, and of validation rows. `fill` decodes
+    /// rows into their places, for each input a buffer of each batch.
     pub(crate) fn prepared(
         &self,
         workspace: &Workspace,
-        fill: impl Fn(&[BatchRows], &mut [Buffers]) -> Result<(), Problems>,
-    ) -> Result<Prepared, SourceError> {
+        fill: impl FnOnce(&[BatchRows], &mut [Buffers]) -> Result<(), Problems>,
+    ) -> Result<(Prepared, [Sum; 2]), SourceError> {
         let inputs = self.preparation.unfilled();
         let rows: u64 = self.batches.iter().map(|batch| batch.rows.len() as u64).sum();
         let row_bytes: u64 = inputs.iter().map(|input| input.bytes() as u64).sum();
@@ -81,10 +82,11 @@ impl Shuffle<'_> {
                     }
                 }
                 files.finish()?;
+                let sums = tally.inputs();
                 let data_set = self.data_set(inputs, tally);
                 let shards = open_shards(made.path(), &data_set)?;
                 let files = Some(Arc::new(made));
-                Ok(Prepared { data_set, shards, sources: Vec::new(), files })
+                Ok((Prepared { data_set, shards, sources: Vec::new(), files }, sums))
             }
         }
     }
@@ -94,7 +96,7 @@ impl Shuffle<'_> {
         &self,
         buffers: Vec<Buffers>,
         workspace: &Workspace,
-    ) -> Result<Prepared, SourceError> {
+    ) -> Result<(Prepared, [Sum; 2]), SourceError> {
         let inputs = self.preparation.inputs(&buffers);
         let all: Vec<_> = self.batches.iter().collect();
         let targets = self.preparation.learned();
@@ -109,8 +111,9 @@ impl Shuffle<'_> {
                 Part::Validation => shard.validation.push(batch),
             }
         }
+        let sums = tally.inputs();
         let data_set = self.data_set(inputs, tally);
-        Ok(Prepared { data_set, shards, sources: Vec::new(), files: None })
+        Ok((Prepared { data_set, shards, sources: Vec::new(), files: None }, sums))
     }
 
     fn add(
@@ -121,7 +124,7 @@ impl Shuffle<'_> {
         workspace: &Workspace,
     ) -> Result<(), SourceError> {
         let batches = of.iter().zip(made).map(|(of, batch)| (of.shard, of.part, batch));
-        tally.add(&batches.collect::<Vec<_>>());
+        tally.add(&batches.collect::<Vec<_>>(), self.preparation.encoders.len());
         workspace.progress().add_rows(of.iter().map(|batch| batch.rows.len() as u64).sum())
     }
 

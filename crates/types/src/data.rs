@@ -295,6 +295,10 @@ pub struct SourceRecord {
     pub version: String,
     /// How it was read, where there are several ways.
     pub way: String,
+    /// Of the rows that were taken of it for shards, the sum of their inputs' digests as they were read,
+    /// which is that of the shards' inputs: each input's blake3 digest of the row's number (u64) and its
+    /// elements, little-endian, modulo 2²⁵⁶. Nothing where none were taken.
+    pub digest: Option<Digest>,
 }
 
 impl DataSet {

@@ -184,14 +184,22 @@ impl TryFrom<proto::ShardInfo> for ShardInfo {
 }
 
 impl From<SourceRecord> for proto::Source {
-    fn from(SourceRecord { name, rows, version, way }: SourceRecord) -> Self {
-        Self { name, rows, version, way }
+    fn from(SourceRecord { name, rows, version, way, digest }: SourceRecord) -> Self {
+        let digest = digest.map(|digest| digest.0.to_vec()).unwrap_or_default();
+        Self { name, rows, version, way, digest }
     }
 }
 
-impl From<proto::Source> for SourceRecord {
-    fn from(proto::Source { name, rows, version, way }: proto::Source) -> Self {
-        Self { name, rows, version, way }
+impl TryFrom<proto::Source> for SourceRecord {
+    type Error = WireError;
+
+    fn try_from(source: proto::Source) -> Result<Self, WireError> {
+        let proto::Source { name, rows, version, way, digest: bytes } = source;
+        let digest = match bytes.as_slice() {
+            [] => None,
+            bytes => Some(digest(bytes, "run.sources.digest")?),
+        };
+        Ok(Self { name, rows, version, way, digest })
     }
 }
 

@@ -62,7 +62,7 @@ impl TryFrom<proto::Run> for RunSpec {
             reset_optimizer_each_visit: run.reset_optimizer_each_visit,
             bounds: run.bounds,
             experiment: run.experiment,
-            sources: run.sources.into_iter().map(Into::into).collect(),
+            sources: run.sources.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -6,5 +6,6 @@ CREATE TABLE run_sources (
     rows INTEGER NOT NULL,
     version TEXT NOT NULL,  -- of a file its length and time of change, of a database the snapshot
     way TEXT NOT NULL,      -- how it was read, where there are several ways
+    digest TEXT,            -- of the inputs that were taken of it, equal to that of the shards' inputs; NULL for none
     PRIMARY KEY (run, position)
 ) STRICT;

@@ -50,17 +50,18 @@ pub(crate) struct SourceAbout {
     pub(crate) rows: u64,
     pub(crate) version: String,
     pub(crate) way: String,
+    pub(crate) digest: Option<String>,
 }
 
 impl From<SourceRecord> for SourceAbout {
-    fn from(SourceRecord { name, rows, version, way }: SourceRecord) -> Self {
-        Self { name, rows, version, way }
+    fn from(SourceRecord { name, rows, version, way, digest }: SourceRecord) -> Self {
+        Self { name, rows, version, way, digest: digest.map(|digest| digest.to_string()) }
     }
 }
 
 impl From<SourceAbout> for SourceRecord {
-    fn from(SourceAbout { name, rows, version, way }: SourceAbout) -> Self {
-        Self { name, rows, version, way }
+    fn from(SourceAbout { name, rows, version, way, digest }: SourceAbout) -> Self {
+        Self { name, rows, version, way, digest: digest.and_then(|digest| digest.parse().ok()) }
     }
 }
 

@@ -173,8 +173,9 @@ pub(crate) fn leaderboard_json(record: &RunRecord) -> Value {
     })
 }
 
-fn source_json(SourceRecord { name, rows, version, way }: &SourceRecord) -> Value {
-    json!({ "name": name, "rows": rows, "version": version, "way": way })
+fn source_json(SourceRecord { name, rows, version, way, digest }: &SourceRecord) -> Value {
+    let digest = digest.map(|digest| digest.to_string());
+    json!({ "name": name, "rows": rows, "version": version, "way": way, "digest": digest })
 }
 
 fn target_json(TargetColumn { name, target }: &TargetColumn) -> Value {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{AsArray, Float64Array, Int32Array, StringArray};
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{Float64Type, Int32Type};
 
 use crate::fixtures::{column, file_spec, tensor, write};
-use crate::{Location, Origin, SourceError, Workspace, prepare};
+use crate::{Filter, Location, Origin, SourceError, Workspace, prepare};
 
 /// Serves these bytes as `/bucket/t.parquet`, with ranges; counts the bytes of bodies.
 fn serve(bytes: Vec<u8>) -> (String, Arc<AtomicU64>) {
@@ -88,6 +88,29 @@ fn only_the_columns_that_are_read_are_fetched() {
     let Origin::Tables { train, .. } = &mut there.origin else { panic!("tables") };
     *train = Location::of(&url);
     assert_eq!(prepare(&here).unwrap().data_set, prepare(&there).unwrap().data_set);
+}
+
+#[test]
+fn of_groups_that_cannot_have_a_row_nothing_is_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let x = column("x", Float64Array::from_iter_values((0..5_000).map(f64::from)));
+    let text = (0..5_000).map(|row| format!("{row:0>90}"));
+    let path = write(dir.path(), "t", &[x, column("z", StringArray::from_iter_values(text))]);
+    let bytes = std::fs::read(&path).unwrap();
+    let size = bytes.len() as u64;
+    let (url, sent) = serve(bytes);
+    let filter = Filter::parse("where", "x BETWEEN 1020 AND 1380 OR x < 5").unwrap();
+
+    let (table, _) = Table::find(&Location::of(&url).filtered(Some(filter)), None).unwrap();
+    let rows: Vec<u32> = (0..table.rows()).collect();
+    let found = table.scan(&["x"], &rows, vec![(); rows.len()], |chunk| {
+        Ok(chunk.column("x").as_primitive::<Float64Type>().values().to_vec())
+    });
+    let wanted: Vec<f64> = (0..5).chain(1_020..1_381).map(f64::from).collect();
+    assert_eq!(found.unwrap().concat(), wanted);
+    // The footer, its index of pages, and five of fifty row groups.
+    let fetched = sent.load(Ordering::Relaxed);
+    assert!(fetched < size / 4, "{fetched} of {size} bytes");
 }
 
 #[test]

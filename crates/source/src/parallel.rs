@@ -45,6 +45,49 @@ pub(crate) fn spawn<R: Send>(threads: usize, work: impl Fn() -> R + Sync) -> Vec
     })
 }
 
+/// Numbers from 0 on, handed out to several threads, each of which begins on a stretch of its own and
+/// goes on from there: what it reads lies together. Whoever is done takes from the longest that is left.
+pub(crate) struct Stretches {
+    /// The next number of each stretch, and its end.
+    of: Vec<(AtomicUsize, usize)>,
+    threads: AtomicUsize,
+}
+
+impl Stretches {
+    /// So many numbers, for so many threads.
+    pub(crate) fn new(count: usize, threads: usize) -> Self {
+        let bound = |thread: usize| count * thread / threads;
+        let stretch = |thread| (AtomicUsize::new(bound(thread)), bound(thread + 1));
+        Self { of: (0..threads).map(stretch).collect(), threads: AtomicUsize::new(0) }
+    }
+
+    /// Where one more thread begins.
+    pub(crate) fn begin(&self) -> usize {
+        self.threads.fetch_add(1, Ordering::Relaxed) % self.of.len()
+    }
+
+    /// The next number, of the stretch that the thread is on, else of another, which it then is on.
+    pub(crate) fn next(&self, on: &mut usize) -> Option<usize> {
+        loop {
+            let (next, end) = &self.of[*on];
+            if next.load(Ordering::Relaxed) < *end {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number < *end {
+                    return Some(number);
+                }
+            }
+            let left = |(next, end): &(AtomicUsize, usize)| {
+                end.saturating_sub(next.load(Ordering::Relaxed))
+            };
+            let longest = (0..self.of.len()).max_by_key(|&i| left(&self.of[i]))?;
+            if left(&self.of[longest]) == 0 {
+                return None;
+            }
+            *on = longest;
+        }
+    }
+}
+
 /// Numbered results of several threads, sorted by number.
 pub(crate) fn in_order<R>(results: Vec<Vec<(usize, R)>>) -> Vec<R> {
     let mut results: Vec<_> = results.into_iter().flatten().collect();
@@ -55,6 +98,27 @@ pub(crate) fn in_order<R>(results: Vec<Vec<(usize, R)>>) -> Vec<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_number_is_handed_out_once_and_stretches_stay_together() {
+        for (count, threads) in [(0, 3), (1, 4), (10, 1), (1_000, 3)] {
+            let stretches = Stretches::new(count, threads);
+            let taken = spawn(threads, || {
+                let mut on = stretches.begin();
+                std::iter::from_fn(|| stretches.next(&mut on)).collect::<Vec<_>>()
+            });
+            let mut all = taken.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
+        }
+        let stretches = Stretches::new(10, 2);
+        let (mut one, mut two) = (stretches.begin(), stretches.begin());
+        let taken = [&mut one, &mut two].map(|on| [stretches.next(on), stretches.next(on)]);
+        assert_eq!(taken, [[Some(0), Some(1)], [Some(5), Some(6)]]);
+        // The first one helps the second when its own are gone.
+        let rest: Vec<_> = std::iter::from_fn(|| stretches.next(&mut one)).collect();
+        assert_eq!(rest, [2, 3, 4, 7, 8, 9]);
+    }
 
     #[test]
     fn results_come_in_the_order_of_the_items() {

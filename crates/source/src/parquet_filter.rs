@@ -16,6 +16,9 @@ use crate::parallel;
 use crate::parquet_file::ParquetFile;
 use crate::table::guarded;
 
+/// What is known of a column's pages, and which rows each has.
+type Pages = (Bounds, Vec<Range<usize>>);
+
 /// The rows of a file that pass.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -160,7 +163,7 @@ impl ParquetFile {
         column: &str,
         group: usize,
         rows: usize,
-    ) -> Result<Option<(Bounds, Vec<Range<usize>>)>, ParquetError> {
+    ) -> Result<Option<Pages>, ParquetError> {
         let footer = self.footer();
         let Some((values, places)) = footer.column_index().zip(footer.offset_index()) else {
             return Ok(None);

@@ -55,7 +55,7 @@ impl Filter {
         missing: impl Fn() -> String,
     ) -> Result<Bound, Problems> {
         let mut problems = Problems::new();
-        for column in &self.columns {
+        for column in self.columns() {
             if data_type(column).is_none() {
                 problems.push(format!("{place}, column `{column}`"), missing());
             }

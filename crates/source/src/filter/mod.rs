@@ -16,6 +16,8 @@ mod literal;
 mod parse;
 mod prune;
 
+use std::sync::Arc;
+
 use arrowhop_types::Problems;
 
 pub(crate) use self::bind::{Bound, BoundCheck, BoundTest};
@@ -29,8 +31,8 @@ const DEPTH_MAX: usize = 50;
 /// A condition on the columns of a table, such as `label < 5 AND city IN ('Paris', 'Rome')`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    test: Test,
-    columns: Vec<String>,
+    test: Arc<Test>,
+    columns: Arc<[String]>,
 }
 
 impl Filter {
@@ -42,18 +44,18 @@ impl Filter {
     /// # Errors
     /// Everything that is not of these, at `place`.
     pub fn parse(place: &str, text: &str) -> Result<Self, Problems> {
-        let test = parse::parse(place, text)?;
-        let mut columns = Vec::new();
-        test.add_columns(&mut columns);
-        Ok(Self { test, columns })
+        Ok(Self::of(parse::parse(place, text)?))
     }
 
     /// Both conditions.
     pub(crate) fn and(&self, other: &Self) -> Self {
-        let test = Test::All(vec![self.test.clone(), other.test.clone()]);
+        Self::of(Test::All(vec![Test::clone(&self.test), Test::clone(&other.test)]))
+    }
+
+    fn of(test: Test) -> Self {
         let mut columns = Vec::new();
         test.add_columns(&mut columns);
-        Self { test, columns }
+        Self { test: Arc::new(test), columns: columns.into() }
     }
 
     /// The columns that it looks at, each once.
@@ -168,8 +170,6 @@ impl Test {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{
         Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array,
         Float64Array, Int8Array, LargeStringArray, ListArray, RecordBatch, StringArray,

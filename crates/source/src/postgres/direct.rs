@@ -1,11 +1,10 @@
 //! Reading a table's pages directly, while a lock keeps writers out.
 //!
 //! ```text
-//! locker:  BEGIN ─▶ LOCK … IN SHARE MODE ─▶ log position L ─▶ CHECKPOINT ─▶ position M ──┐
-//! reader:                        BEGIN, snapshot ───────────────────────────────────┐    │
-//! threads:                  pages ─▶ every tuple decided, page at most L? ─yes─▶ columns  │
-//!                                                     └─no─▶ hole ─▶ SQL by ctid ◀───┘    │
-//! locker:                     position still M? ─no─▶ every page still at its position? ◀─┘
+//! session:  BEGIN ─▶ LOCK … IN SHARE MODE ─▶ snapshot, log position L ─▶ CHECKPOINT ─▶ position M
+//! threads:            pages ─▶ every tuple decided, page at most L? ─yes─▶ columns           │
+//!                                               └─no─▶ hole ─▶ SQL by ctid, on the snapshot  │
+//! session:            position still M? ─no─▶ every page still at its position? ◀────────────┘
 //! ```
 //!
 //! Under the lock only hint bits change, and readers may prune: pruning moves the page's position in
@@ -14,7 +13,6 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 
@@ -27,7 +25,7 @@ use super::toast::Toast;
 use super::tuple::TupleLayout;
 use super::{copy, relation::Relation};
 use crate::error::SourceError;
-use crate::parallel;
+use crate::parallel::{self, Stretches};
 
 /// Pages of one read: 1 MiB.
 const PIECE_PAGES: u32 = 128;
@@ -121,10 +119,12 @@ impl Scan<'_> {
         has_moved: impl Fn() -> Result<bool, SourceError>,
     ) -> Result<Scanned, SourceError> {
         let units = self.units();
-        let next = AtomicUsize::new(0);
-        let results = parallel::spawn(self.threads.min(units.len()).max(1), || {
+        let threads = self.threads.min(units.len()).max(1);
+        // Long values lie in the order of their rows, too.
+        let stretches = Stretches::new(units.len(), threads);
+        let results = parallel::spawn(threads, || {
             let mut done = Vec::new();
-            let work = self.work(&units, &next, &mut done);
+            let work = self.work(&units, &stretches, &mut done);
             (done, work)
         });
         let mut read = Vec::new();
@@ -190,18 +190,19 @@ impl Scan<'_> {
             .collect()
     }
 
-    /// Rows of the largest batch: a unit of pages full of the shortest tuples, within bounds.
-    fn batch_rows(&self) -> usize {
+    /// Rows of the largest batch: the largest unit full of the shortest tuples, within bounds. Room for
+    /// more would be fresh memory, which costs as much as reading.
+    fn batch_rows(&self, units: &[Unit]) -> usize {
         let page_rows = self.layout.page_rows_max().min(usize::from(ITEMS_MAX));
-        let pages = usize::try_from(UNIT_BYTES).unwrap_or(usize::MAX) / PAGE_BYTES;
-        (pages * page_rows + usize::from(ITEMS_MAX)).min(BATCH_ROWS_MAX)
+        let rows = units.iter().map(|unit| unit.pages.len() * page_rows.min(unit.items.len()));
+        (rows.max().unwrap_or(0) + usize::from(ITEMS_MAX)).min(BATCH_ROWS_MAX)
     }
 
     /// One thread's share of the units.
     fn work(
         &self,
         units: &[Unit],
-        next: &AtomicUsize,
+        stretches: &Stretches,
         done: &mut Vec<(usize, Done)>,
     ) -> Result<LongPages, SourceError> {
         let mut blocks = self.blocks()?;
@@ -211,14 +212,13 @@ impl Scan<'_> {
         let mut reader = UnitReader {
             scan: self,
             blocks: &mut *blocks,
-            batches: Batches::new(self.form, self.batch_rows()),
+            batches: Batches::new(self.form, self.batch_rows(units)),
             buffer: Vec::new(),
             places: Vec::new(),
         };
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(unit) = units.get(i) else { break };
-            done.push((i, reader.read(unit, &mut toast)?));
+        let mut on = stretches.begin();
+        while let Some(i) = stretches.next(&mut on) {
+            done.push((i, reader.read(&units[i], &mut toast)?));
         }
         Ok(LongPages(toast.lsns()))
     }

@@ -35,7 +35,7 @@ const SETTINGS: &str = "SET application_name = 'arrowhop'; SET synchronize_seqsc
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
     config: Arc<Config>,
-    encryption: Encryption,
+    encryption: Arc<Encryption>,
     role: Option<String>,
 }
 
@@ -88,6 +88,7 @@ impl Server {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         config.ssl_mode(encryption.ssl_mode());
+        let encryption = Arc::new(encryption);
         let mut server = Self { config: Arc::new(config), encryption, role: None };
         if server.config.get_password().is_none() {
             let password = variable("PGPASSWORD").or_else(|| {

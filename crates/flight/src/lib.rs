@@ -33,10 +33,12 @@ mod shard;
 mod state;
 mod store;
 mod transport;
+mod upload_file;
+mod uploads;
 
 pub use arrowhop_wire::tickets::{
     DataSetName, ModelTicket, PartPath, PartQuery, PredictRequest, PutReceipt, Selection,
-    ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard, Ticket,
+    ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard, Ticket, UploadName,
 };
 pub use budget::{ByteBudget, Reservation};
 pub use directory::{LocatedShard, merge};
@@ -52,3 +54,4 @@ pub use shard::{CachedBatch, CachedShard, ReceiveLimits};
 pub use state::StateBytes;
 pub use store::{ModelStore, ShardListing, ShardStore};
 pub use transport::{Connection, MESSAGE_BYTES_MAX, connect, incoming, server_builder};
+pub use uploads::{Contain, Uploads};

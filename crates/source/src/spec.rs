@@ -42,6 +42,9 @@ pub enum Location {
     /// A file of the same kinds, but no folder, in an object store: `s3://bucket/key`, `gs://…`, `az://…`,
     /// `https://…`.
     Object(String),
+    /// A table that was uploaded to a supervisor: `grpc://head:7400/NAME`. Whoever prepares data fetches
+    /// it first, and puts the file in its place.
+    Upload(String),
     /// Rows of a PostgreSQL database. Which columns are read follows from what is done with them.
     Postgres {
         /// The database.
@@ -52,10 +55,16 @@ pub enum Location {
 }
 
 impl Location {
-    /// A URL of an object, or else a path.
+    /// A URL of an upload or an object, or else a path.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        if text.contains("://") { Self::Object(text.to_owned()) } else { Self::File(text.into()) }
+        if text.starts_with("grpc") && text.contains("://") {
+            Self::Upload(text.to_owned())
+        } else if text.contains("://") {
+            Self::Object(text.to_owned())
+        } else {
+            Self::File(text.into())
+        }
     }
 }
 

@@ -110,6 +110,11 @@ impl Table {
         match location {
             Location::File(path) => Ok((Self::open(path, columns.as_deref())?, Vec::new())),
             Location::Object(url) => Ok((Self::of_object(url, columns.as_deref())?, Vec::new())),
+            Location::Upload(url) => {
+                let text =
+                    "is an upload that was not fetched; only `train` and `validation` may be one";
+                Err(Problems::one(url.clone(), text).into())
+            }
             Location::Postgres { server, request } => {
                 let request = Request { columns, ..(**request).clone() };
                 let reading = postgres::read(server, &request)?;

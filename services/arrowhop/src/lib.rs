@@ -20,6 +20,7 @@ mod report;
 mod specify;
 mod timing;
 mod trained;
+mod uploads;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_catalog::Catalog;
-use arrowhop_source::{TableFormat, prepare, write_shards, write_table};
+use arrowhop_source::{TableFormat, write_shards, write_table};
 use arrowhop_train::State;
 use arrowhop_types::{Part, RunId};
 use arrowhop_weights::{Format, Network, encode};
@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::experiment::Experiment;
 use crate::report::print;
 use crate::trained::{Trained, arrays};
+use crate::uploads::prepare_fetched;
 
 pub(super) fn export(options: &Export) -> anyhow::Result<Exit> {
     match options {
@@ -72,7 +73,7 @@ fn predictions(
 fn shards(run: RunId, state: &Path, to: &Path, format: TableFormat) -> anyhow::Result<Exit> {
     let spec = Catalog::open_read_only(state)?.spec(run)?;
     let experiment = Experiment::recorded(&spec.experiment, None, spec.bounds)?;
-    let prepared = prepare(&experiment.data).context("prepare the data")?;
+    let prepared = prepare_fetched(&experiment.data).context("prepare the data")?;
     if prepared.data_set.id != spec.data.id {
         bail!("the files of run {run} have changed since; its shards cannot be made again");
     }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use arrowhop_catalog::Catalog;
 use arrowhop_runtime::{Stop, StopSignal};
-use arrowhop_source::{Prepared, prepare};
+use arrowhop_source::Prepared;
 use arrowhop_types::{
     ModelId, Problems, RunId, RunRecord, RunSpec, RunStatus, ShardId, VisitKind, VisitOrder,
     VisitRecord,
@@ -22,6 +22,7 @@ use crate::networks::{Network, read_networks};
 use crate::progress::{Display, say};
 use crate::report;
 use crate::specify::specify;
+use crate::uploads::prepare_fetched;
 
 /// What is to be run.
 enum Order {
@@ -115,7 +116,7 @@ async fn prepare_run(options: &Fit) -> anyhow::Result<(Order, Prepared)> {
 async fn load(experiment: &Experiment) -> anyhow::Result<(Vec<Network>, Prepared)> {
     let networks = read_networks(&experiment.search.networks);
     let data = experiment.data.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&data)).await?;
+    let prepared = tokio::task::spawn_blocking(move || prepare_fetched(&data)).await?;
     match (networks, prepared) {
         (Ok(networks), Ok(prepared)) => {
             for source in &prepared.sources {
@@ -126,7 +127,7 @@ async fn load(experiment: &Experiment) -> anyhow::Result<(Vec<Network>, Prepared
         (Ok(_), Err(error)) => Err(error).context("prepare the data"),
         (Err(problems), Ok(_)) => Err(problems.into()),
         (Err(mut problems), Err(error)) => {
-            problems.push("data", format!("{:#}", anyhow::Error::from(error)));
+            problems.push("data", format!("{error:#}"));
             Err(problems.into())
         }
     }

@@ -258,6 +258,56 @@ fn a_stock_client_streams_rows_in_and_reads_the_predictions_of_predict() {
 }
 
 #[test]
+fn a_run_on_tables_that_a_stock_client_uploaded_is_the_run_on_their_files() {
+    let Some(python) = python("blake3, numpy, pyarrow.flight") else { return };
+    let experiment = Experiment::new(&SHOP.replace("epochs = 12", "epochs = 2"));
+    let folder = experiment.folder();
+    let file = |name: &str| folder.join(name).to_str().expect("a UTF-8 path").to_owned();
+    let (train, validation) = (file("train.parquet"), file("validation.parquet"));
+    shop(Path::new(&train), 600, 1);
+    shop(Path::new(&validation), 120, 2);
+    std::fs::write(folder.join("shop.json"), shop_network()).expect("write a network");
+    let alone = Program::new(BINARY);
+    let result = alone.json(&["fit", &experiment.argument(), "--output", "json"]);
+
+    let program = Program::new(BINARY);
+    let cluster = Cluster::start(&program, 2);
+    let script = workspace().join("tests/python/upload_tables.py");
+    let arguments = [&cluster.uri, &train, &validation];
+    let output = Command::new(python).arg(script).args(arguments).output().expect("start Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+    assert_eq!(seen["listed"], json!({ "train.v1": 600, "validation": 120 }));
+    for (name, kind, text) in [
+        ("again", "ArrowInvalid", "there is an upload validation already"),
+        ("name", "ArrowInvalid", "upload ../escape: is not of 1 to 100 bytes"),
+        ("compressed", "ArrowInvalid", "rows: are compressed; send them uncompressed"),
+        ("dropped", "ArrowKeyError", "no data set upload/dropped here"),
+    ] {
+        let refusal = &seen["refusals"][name];
+        assert_eq!(refusal["kind"], kind, "{name}: {refusal}");
+        let found = refusal["text"].as_str().expect("an error has a text");
+        assert!(found.contains(text), "{name}: {found}");
+    }
+
+    let text = SHOP.replace("epochs = 12", "epochs = 2");
+    let text = text.replace("\"train.parquet\"", &format!("\"{}/train.v1\"", cluster.uri));
+    let text = text.replace("\"validation.parquet\"", &format!("\"{}/validation\"", cluster.uri));
+    let uploaded = Experiment::new(&text);
+    std::fs::write(uploaded.folder().join("shop.json"), shop_network()).expect("write a network");
+    let fit = ["fit", &uploaded.argument(), "--cluster", &cluster.uri, "--output", "json"];
+    assert_eq!(digests(&program.json(&fit)), digests(&result));
+    let replay = program.json(&["replay", "1", "1", "--output", "json"]);
+    assert_eq!(replay["different"], 0);
+    let absent = Experiment::new(&text.replace("train.v1", "absent"));
+    std::fs::write(absent.folder().join("shop.json"), shop_network()).expect("write a network");
+    let refused = program.run(&["fit", &absent.argument()]);
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no data set upload/absent here"), "{}", refused.stderr);
+    cluster.stop();
+}
+
+#[test]
 fn what_does_not_go_together_is_said_before_anything_is_trained() {
     let experiment = Experiment::new(&SHOP.replace("[search.outputs.big]", "[search.outputs.bog]"));
     let folder = experiment.folder();

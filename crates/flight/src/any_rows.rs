@@ -74,6 +74,10 @@ impl AnyRows {
 
 /// What Arrow's reader takes on trust.
 fn check_parts(message: &Message<'_>, body_bytes: usize) -> Result<(), Problems> {
+    if usize::try_from(message.bodyLength()) != Ok(body_bytes) {
+        let text = format!("have {body_bytes} bytes where {} are announced", message.bodyLength());
+        return Err(Problems::one("rows", text));
+    }
     let batch = match message.header_type() {
         MessageHeader::DictionaryBatch => {
             message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data())
@@ -160,7 +164,7 @@ mod tests {
         assert_eq!(refusal(&[body]), "rows: have a body without a header");
         let mut cut = all.clone();
         cut[2].data_body.truncate(3);
-        assert_eq!(refusal(&cut), "rows: have a buffer outside their message");
+        assert_eq!(refusal(&cut), "rows: have 3 bytes where 256 are announced");
         // Rows of nothing.
         let nothing = RecordBatch::try_from_iter([("n", Arc::new(NullArray::new(1 << 25)) as _)]);
         let nothing = messages(&nothing.unwrap());

@@ -59,6 +59,23 @@ impl Reservation {
         self.bytes
     }
 
+    /// Takes so many bytes more.
+    ///
+    /// # Errors
+    /// [`FlightError::Full`] when fewer are free.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), FlightError> {
+        let mut more = self.budget.reserve(bytes)?;
+        self.bytes += std::mem::take(&mut more.bytes);
+        Ok(())
+    }
+
+    /// All that is reserved; nothing is left.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let bytes = std::mem::take(&mut self.bytes);
+        Self { budget: Arc::clone(&self.budget), bytes }
+    }
+
     /// Gives back all but `bytes`; never takes more.
     pub fn shrink_to(&mut self, bytes: u64) {
         let surplus = self.bytes.saturating_sub(bytes);
@@ -90,7 +107,12 @@ mod tests {
         first.shrink_to(70);
         let second = budget.reserve(50).unwrap();
         assert_eq!((first.bytes(), budget.used()), (50, 100));
-        drop((first, second));
+        assert!(first.grow(1).is_err());
+        drop(second);
+        first.grow(10).unwrap();
+        let whole = first.take();
+        assert_eq!((first.bytes(), whole.bytes(), budget.used()), (0, 60, 60));
+        drop((first, whole));
         assert_eq!(budget.used(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
@@ -61,6 +62,20 @@ pub enum FlightError {
         used: u64,
         /// Bytes that may be used.
         limit: u64,
+    },
+    /// An upload has the name.
+    #[error("there is an upload {name} already; drop it, or give this one another name")]
+    UploadExists {
+        /// The name.
+        name: String,
+    },
+    /// A file of an upload could not be used.
+    #[error("use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// As many exchanges go on as may.
     #[error("{limit} exchanges are going on already; begin again when one has ended")]
@@ -143,7 +158,11 @@ impl Classify for FlightError {
             | Self::Elsewhere { .. }
             | Self::MissingModel(_)
             | Self::MissingDataSet { .. } => ErrorClass::Missing,
-            Self::AmbiguousName { .. } => ErrorClass::Conflict,
+            Self::AmbiguousName { .. } | Self::UploadExists { .. } => ErrorClass::Conflict,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorClass::Overloaded
+            }
+            Self::File { .. } => ErrorClass::Unavailable,
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse | io::ErrorKind::AlreadyExists => ErrorClass::Conflict,
                 io::ErrorKind::AddrNotAvailable

@@ -5,18 +5,20 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use arrowhop_types::Problems;
-use arrowhop_wire::tickets::{TICKET_BYTES_MAX, Ticket};
+use arrowhop_wire::tickets::{TICKET_BYTES_MAX, Ticket, UploadName};
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, stream};
 use http_body::Frame;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Limited, StreamBody};
 use prost::Message;
+use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -59,7 +61,7 @@ impl Service<http::Request<Body>> for FlightFront {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() != DO_GET {
-            return self.tonic.call(request);
+            return self.tonic.call(watched(request));
         }
         let server = Arc::clone(&self.server);
         async move {
@@ -70,19 +72,75 @@ impl Service<http::Request<Body>> for FlightFront {
     }
 }
 
+/// Whether a request's body broke off. tonic ends the messages of a cancelled request as if they were
+/// all, which an upload must not believe.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BrokeOff(Arc<AtomicBool>);
+
+impl BrokeOff {
+    pub(crate) fn has(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The same request, which tells in its extensions whether its body broke off.
+fn watched(request: http::Request<Body>) -> http::Request<Body> {
+    let broke_off = BrokeOff::default();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(broke_off.clone());
+    let body = body.map_err(move |status| {
+        broke_off.0.store(true, Ordering::Release);
+        status
+    });
+    http::Request::from_parts(parts, Body::new(body))
+}
+
 async fn do_get(server: &FlightServer, body: Body) -> Result<http::Response<Body>, Status> {
     let ticket = read_ticket(body).await?;
     let frames: Frames = match ticket {
+        Ticket::Upload(name) => return upload(server, name).await,
         Ticket::Shard(shard) => Box::new(server.shards.shard(shard).await?.frames()),
         Ticket::Selection(selection) => {
             Box::new(server.shards.shard(selection.shard).await?.selected(&selection)?)
         }
         Ticket::Model(model) => Box::new(server.models.state(model).await?.frames(model)),
     };
-    let mut response = http::Response::new(Body::new(Direct { frames: Some(frames) }));
+    Ok(respond(Body::new(Direct { frames: Some(frames) })))
+}
+
+fn respond(body: Body) -> http::Response<Body> {
+    let mut response = http::Response::new(body);
     let content_type = http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
-    Ok(response)
+    response
+}
+
+/// Reads an upload from its file, on a thread that may wait for the disk, two messages ahead.
+async fn upload(server: &FlightServer, name: UploadName) -> Result<http::Response<Body>, Status> {
+    let uploads = Arc::clone(server.uploads()?);
+    let (frames, read) = mpsc::channel(2);
+    let listed = uploads.find(&name)?;
+    tokio::task::spawn_blocking(move || {
+        let mut trailers = http::HeaderMap::new();
+        let read = uploads.read(&listed.name).and_then(|mut messages| {
+            let failed = |source| FlightError::File { path: uploads.path(&listed.name), source };
+            while let Some(pieces) = messages.next_frames().map_err(failed)? {
+                for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+                    if frames.blocking_send(Ok::<_, Infallible>(Frame::data(piece))).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        });
+        let status = read.map_or_else(Status::from, |()| Status::ok(""));
+        if status.add_header(&mut trailers).is_ok() {
+            // A client that has left needs none.
+            drop(frames.blocking_send(Ok(Frame::trailers(trailers))));
+        }
+    });
+    let body = stream::unfold(read, async |mut read| Some((read.recv().await?, read)));
+    Ok(respond(Body::new(StreamBody::new(body))))
 }
 
 /// Reads a unary request: one uncompressed gRPC message with a Flight ticket.

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::{FlightEndpoint, FlightInfo};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use arrowhop_types::{DataSetId, Part, Problems, ShardId};
 use arrowhop_wire::tickets::{DataSetName, PartPath, Ticket};
+use bytes::Bytes;
 
 use crate::decode::decode_schema;
 use crate::encode::IPC_PREFIX_BYTES;
 use crate::select::{SelectedPart, SelectedShard};
+use crate::upload_file::encapsulated;
+use crate::uploads::UploadListing;
 use crate::{FlightError, LocatedShard, ShardListing};
 
 /// One part of a data set, as a peer lists it.
@@ -87,6 +90,22 @@ pub(crate) fn flight_info(part: &SelectedPart, here: &str) -> Result<FlightInfo,
         info = info.with_endpoint(endpoint);
     }
     Ok(info)
+}
+
+/// The flight of an upload.
+pub(crate) fn upload_info(upload: &UploadListing, here: &str) -> FlightInfo {
+    let ticket = Ticket::Upload(upload.name.clone()).encode();
+    let endpoint =
+        FlightEndpoint::new().with_ticket(arrow_flight::Ticket::new(ticket)).with_location(here);
+    let mut info = FlightInfo::new()
+        .with_descriptor(FlightDescriptor::new_path(upload.name.to_path()))
+        .with_app_metadata(upload.name.to_string())
+        .with_total_records(i64::try_from(upload.rows).unwrap_or(i64::MAX))
+        .with_total_bytes(i64::try_from(upload.bytes).unwrap_or(i64::MAX))
+        .with_endpoint(endpoint);
+    // Flight has schemas as they lie in a stream.
+    [info.schema, _] = encapsulated(&upload.schema, &Bytes::new());
+    info
 }
 
 impl TryFrom<FlightInfo> for PartListing {

@@ -34,10 +34,12 @@ mod shard_folder;
 mod state;
 mod store;
 mod transport;
+mod upload_file;
+mod uploads;
 
 pub use arrowhop_wire::tickets::{
     DataSetName, ModelTicket, PartPath, PartQuery, PredictRequest, PutReceipt, Selection,
-    ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard, Ticket,
+    ShardHeader, ShardTicket, StoreStatus, StoredModel, StoredShard, Ticket, UploadName,
 };
 pub use budget::{ByteBudget, Reservation};
 pub use directory::{LocatedShard, merge};
@@ -54,3 +56,4 @@ pub use shard_folder::{FolderEntry, ShardFolder};
 pub use state::StateBytes;
 pub use store::{ModelStore, ShardListing, ShardStore};
 pub use transport::{Connection, MESSAGE_BYTES_MAX, connect, incoming, server_builder};
+pub use uploads::{Contain, Uploads};

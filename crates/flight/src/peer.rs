@@ -2,6 +2,9 @@
 //! cancels it at the other end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +12,11 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor};
+use arrow_flight::{Action, Criteria, FlightData, FlightDescriptor, FlightInfo};
 use arrowhop_types::{DataSetId, Problems};
 use arrowhop_wire::tickets::{
     DataSetName, DropDataSet, ModelTicket, PartPath, PartQuery, PutReceipt, ShardHeader,
-    ShardTicket, StoreStatus, StoredShard, Ticket,
+    ShardTicket, StoreStatus, StoredShard, Ticket, UPLOAD, UploadName,
 };
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use tonic::transport::Channel;
@@ -24,6 +27,7 @@ use crate::decode::{decode_batch, decode_schema};
 use crate::encode::{Encoder, schema_header};
 use crate::server::{DROP_DATA_SET, STATUS};
 use crate::state::{StateBytes, StateReceiver};
+use crate::upload_file::{END, encapsulated};
 use crate::{
     CachedShard, FlightError, MESSAGE_BYTES_MAX, PartListing, ReceiveLimits, SelectionListing,
     ShardListing,
@@ -206,7 +210,13 @@ impl FlightPeer {
             let criteria = Criteria { expression: expression.into() };
             client.list_flights(criteria).await?.into_inner().try_collect::<Vec<_>>().await
         });
-        flights.await?.into_iter().map(PartListing::try_from).collect()
+        let is_part = |flight: &FlightInfo| {
+            let path =
+                flight.flight_descriptor.as_ref().map(|descriptor| descriptor.path.as_slice());
+            path.is_none_or(|path| path.first().is_none_or(|first| first != UPLOAD))
+        };
+        let parts = flights.await?.into_iter().filter(is_part);
+        parts.map(PartListing::try_from).collect()
     }
 
     /// What the peer keeps, and in how much memory.
@@ -245,7 +255,35 @@ impl FlightPeer {
         data_set: DataSetId,
         limit: Duration,
     ) -> Result<(), FlightError> {
-        self.act(DROP_DATA_SET, DropDataSet { data_set }.encode(), limit).await.map(drop)
+        self.act(DROP_DATA_SET, DropDataSet::DataSet(data_set).encode(), limit).await.map(drop)
+    }
+
+    /// Reads an upload into a file of Arrow's stream format; the one there is replaced.
+    ///
+    /// # Errors
+    /// What the peer answers; [`FlightError::File`] where it cannot be written.
+    pub async fn fetch_upload(
+        &self,
+        name: UploadName,
+        path: &Path,
+        limit: Duration,
+    ) -> Result<(), FlightError> {
+        let action = "fetch an upload";
+        let failed = |source| FlightError::File { path: path.to_owned(), source };
+        timed(action, limit, async {
+            let mut stream = self.open(action, Ticket::Upload(name)).await?;
+            let mut file = File::create(path).map_err(failed)?;
+            let peer = |status| FlightError::Peer { action, status };
+            while let Some(FlightData { data_header, data_body, .. }) =
+                stream.message().await.map_err(peer)?
+            {
+                for piece in encapsulated(&data_header, &data_body) {
+                    file.write_all(&piece).map_err(failed)?;
+                }
+            }
+            file.write_all(END).map_err(failed)
+        })
+        .await
     }
 
     async fn act(

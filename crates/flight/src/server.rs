@@ -4,28 +4,28 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
-    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use arrowhop_types::Problems;
 use arrowhop_wire::tickets::{
-    DataSetName, DropDataSet, PutReceipt, ShardHeader, StoreStatus, StoredShard,
+    DataSetName, DropDataSet, PutReceipt, ShardHeader, StoreStatus, StoredShard, UploadName,
 };
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exchange::{Exchanges, Predictor};
-use crate::front::FlightFront;
-use crate::info::{by_part, flight_info, is_named};
+use crate::front::{BrokeOff, FlightFront};
+use crate::info::{by_part, flight_info, is_named, upload_info};
 use crate::select::{SelectedPart, find, query_of};
 use crate::shard_folder::blocking;
 use crate::state::{OFFERED, STATE_PATH, StateReceiver};
 use crate::{
-    CachedShard, FlightError, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits, ShardFolder, ShardStore,
+    CachedShard, FlightError, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits, ShardFolder,
+    ShardStore, Uploads,
 };
 
 /// Action that answers a [`StoreStatus`].
@@ -39,6 +39,7 @@ pub struct FlightServer {
     pub(crate) shards: Arc<dyn ShardStore>,
     pub(crate) models: Arc<dyn ModelStore>,
     exchanges: Option<Exchanges>,
+    uploads: Option<Arc<Uploads>>,
     location: String,
 }
 
@@ -50,13 +51,33 @@ impl FlightServer {
         models: Arc<dyn ModelStore>,
         location: impl Into<String>,
     ) -> Self {
-        Self { shards, models, exchanges: None, location: location.into() }
+        Self { shards, models, exchanges: None, uploads: None, location: location.into() }
     }
 
     /// Answers exchanges with what this predicts.
     #[must_use]
     pub fn with_predictor(self, predictor: Arc<dyn Predictor>) -> Self {
         Self { exchanges: Some(Exchanges::new(predictor)), ..self }
+    }
+
+    /// Takes uploads, too.
+    #[must_use]
+    pub fn with_uploads(self, uploads: Arc<Uploads>) -> Self {
+        Self { uploads: Some(uploads), ..self }
+    }
+
+    /// The uploads, on a server that takes some.
+    pub(crate) fn uploads(&self) -> Result<&Arc<Uploads>, FlightError> {
+        let text = "is for a supervisor, which takes them";
+        self.uploads.as_ref().ok_or_else(|| Problems::one("upload", text).into())
+    }
+
+    /// What a descriptor stands for: an upload, or a part of a data set.
+    async fn describe(&self, descriptor: &FlightDescriptor) -> Result<FlightInfo, FlightError> {
+        if let Some(name) = UploadName::of_path(&descriptor.path)? {
+            return Ok(upload_info(&self.uploads()?.find(&name)?, &self.location));
+        }
+        flight_info(&self.find(descriptor).await?, &self.location)
     }
 
     /// The service to add to [`crate::server_builder`].
@@ -79,12 +100,15 @@ impl FlightServer {
     async fn receive(
         &self,
         mut stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+        broke_off: &BrokeOff,
     ) -> Result<PutReceipt, FlightError> {
         let first = stream.next().await.ok_or_else(no_header)?;
         let first = first.map_err(received)?;
         let descriptor = first.flight_descriptor.as_ref().ok_or_else(no_header)?;
         if descriptor.path == [STATE_PATH] {
             self.receive_state(first, stream).await
+        } else if let Some(name) = UploadName::of_path(&descriptor.path)? {
+            self.uploads()?.receive(name, first, stream, broke_off).await
         } else {
             self.receive_shard(first, stream).await
         }
@@ -179,33 +203,34 @@ impl FlightService for FlightServer {
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let mut shards = self.shards.locate().await?;
+        let mut uploads = self.uploads.as_ref().map_or_else(Vec::new, |uploads| uploads.list());
         let criterion = request.into_inner().expression;
         if !criterion.is_empty() {
             let name = named(&criterion)?;
             shards.retain(|shard| is_named(&shard.listing, &name));
+            uploads.retain(|upload| DataSetName::Name(upload.name.to_string()) == name);
         }
-        let flights = by_part(shards).into_values();
+        let parts = by_part(shards).into_values();
         let flights: Result<Vec<_>, _> =
-            flights.map(|part| flight_info(&SelectedPart::whole(part), &self.location)).collect();
-        Ok(Response::new(stream::iter(flights?.into_iter().map(Ok)).boxed()))
+            parts.map(|part| flight_info(&SelectedPart::whole(part), &self.location)).collect();
+        let mut flights = flights?;
+        flights.extend(uploads.iter().map(|upload| upload_info(upload, &self.location)));
+        Ok(Response::new(stream::iter(flights.into_iter().map(Ok)).boxed()))
     }
 
     async fn get_flight_info(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let part = self.find(request.get_ref()).await?;
-        Ok(Response::new(flight_info(&part, &self.location)?))
+        Ok(Response::new(self.describe(request.get_ref()).await?))
     }
 
     async fn get_schema(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let part = self.find(request.get_ref()).await?;
-        let options = IpcWriteOptions::default();
-        let schema = SchemaAsIpc::new(&part.schema, &options).try_into();
-        Ok(Response::new(schema.map_err(FlightError::from)?))
+        let schema = self.describe(request.get_ref()).await?.schema;
+        Ok(Response::new(SchemaResult { schema }))
     }
 
     async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
@@ -218,7 +243,8 @@ impl FlightService for FlightServer {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
-        let receipt = self.receive(request.into_inner()).await?;
+        let broke_off = request.extensions().get::<BrokeOff>().cloned().unwrap_or_default();
+        let receipt = self.receive(request.into_inner(), &broke_off).await?;
         let result = PutResult { app_metadata: receipt.encode().into() };
         Ok(Response::new(stream::iter([Ok(result)]).boxed()))
     }
@@ -232,7 +258,15 @@ impl FlightService for FlightServer {
             STATUS => vec![Ok(arrow_flight::Result::new(self.status().await?.encode()))],
             DROP_DATA_SET => {
                 let drop = DropDataSet::try_from(&*action.body).map_err(FlightError::from)?;
-                self.shards.drop_data_set(drop.data_set).await?;
+                match drop {
+                    DropDataSet::DataSet(data_set) => self.shards.drop_data_set(data_set).await?,
+                    DropDataSet::Upload(name) => {
+                        let uploads = Arc::clone(self.uploads()?);
+                        let dropping =
+                            tokio::task::spawn_blocking(move || uploads.drop_upload(&name));
+                        dropping.await.expect("dropping an upload does not panic")?;
+                    }
+                }
                 Vec::new()
             }
             other => {
@@ -249,7 +283,10 @@ impl FlightService for FlightServer {
     ) -> Result<Response<Self::ListActionsStream>, Status> {
         let actions = [
             (STATUS, "what is kept: no body; answers tickets.proto's StoreStatus"),
-            (DROP_DATA_SET, "drops all shards of a data set: body is tickets.proto's DropDataSet"),
+            (
+                DROP_DATA_SET,
+                "drops a data set's shards, or an upload: body is tickets.proto's DropDataSet",
+            ),
         ]
         .map(|(name, description)| {
             Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
@@ -269,8 +306,7 @@ impl FlightService for FlightServer {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        let part = self.find(request.get_ref()).await?;
-        let info = Some(flight_info(&part, &self.location)?);
+        let info = Some(self.describe(request.get_ref()).await?);
         Ok(Response::new(PollInfo { info, progress: Some(1.0), ..PollInfo::default() }))
     }
 

@@ -110,7 +110,7 @@ async fn round(seed: u64, client: &mut FlightServiceClient<Channel>) {
     let criteria = Criteria { expression: text(b"toy").into() };
     check(seed, "GetFlightInfo", client.get_flight_info(path).await);
     check(seed, "ListFlights", client.list_flights(criteria).await);
-    let other = DropDataSet { data_set: DataSetId(Digest([1; 32])) };
+    let other = DropDataSet::DataSet(DataSetId(Digest([1; 32])));
     let action = Action::new("drop-data-set", damage(&other.encode(), &mut draw));
     check(seed, "DoAction", client.do_action(action).await);
     let upload = damaged_upload(&mut draw);

@@ -57,6 +57,9 @@ pub enum Location {
         /// What they are.
         summary: Box<Location>,
     },
+    /// A table that was uploaded to a supervisor: `grpc://head:7400/NAME`. Whoever prepares data fetches
+    /// it first, and puts the file in its place.
+    Upload(String),
     /// Rows of a PostgreSQL database. Which columns are read follows from what is done with them.
     Postgres {
         /// The database.
@@ -89,14 +92,29 @@ impl Location {
         match self {
             Self::Postgres { request, .. } => Some(request),
             Self::Filtered { of, .. } | Self::Packed { table: of, .. } => of.request_mut(),
-            Self::File(_) | Self::Object(_) => None,
+            Self::File(_) | Self::Object(_) | Self::Upload(_) => None,
         }
     }
 
-    /// A URL of an object, or else a path.
+    /// The upload that it is, or of which it is a part; whoever prepares data puts a file in its place.
+    pub fn upload_mut(&mut self) -> Option<&mut Self> {
+        match self {
+            Self::Upload(_) => Some(self),
+            Self::Filtered { of, .. } => of.upload_mut(),
+            Self::Packed { .. } | Self::Postgres { .. } | Self::File(_) | Self::Object(_) => None,
+        }
+    }
+
+    /// A URL of an upload or an object, or else a path.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        if text.contains("://") { Self::Object(text.to_owned()) } else { Self::File(text.into()) }
+        if text.starts_with("grpc") && text.contains("://") {
+            Self::Upload(text.to_owned())
+        } else if text.contains("://") {
+            Self::Object(text.to_owned())
+        } else {
+            Self::File(text.into())
+        }
     }
 }
 

@@ -10,12 +10,14 @@ mod path;
 mod predict;
 mod query;
 mod store;
+mod upload;
 
 use path::part_named;
 pub use path::{DataSetName, PartPath};
 pub use predict::PredictRequest;
 pub use query::{PartQuery, QUERY_BYTES_MAX};
 pub use store::{DropDataSet, StoreStatus, StoredModel, StoredShard};
+pub use upload::{UPLOAD, UploadName};
 
 #[expect(unreachable_pub, reason = "generated")]
 mod proto {
@@ -71,6 +73,8 @@ pub enum Ticket {
     Selection(Selection),
     /// A model's state.
     Model(ModelTicket),
+    /// An uploaded table.
+    Upload(UploadName),
 }
 
 /// Announces what a `DoPut` brings.
@@ -103,6 +107,9 @@ impl Ticket {
             Self::Shard(shard) => proto::ticket::What::Shard((*shard).into()),
             Self::Selection(selection) => proto::ticket::What::Selection(selection.clone().into()),
             Self::Model(model) => proto::ticket::What::Model((*model).into()),
+            Self::Upload(name) => {
+                proto::ticket::What::Upload(proto::Upload { name: name.to_string() })
+            }
         };
         proto::Ticket { format: FORMAT, what: Some(what) }.encode_to_vec()
     }
@@ -119,8 +126,11 @@ impl TryFrom<&[u8]> for Ticket {
             Some(proto::ticket::What::Selection(selection)) => {
                 selection.try_into().map(Self::Selection)
             }
+            Some(proto::ticket::What::Upload(upload)) => {
+                upload.name.as_str().try_into().map(Self::Upload)
+            }
             Some(proto::ticket::What::Model(model)) => Ok(Self::Model(model.into())),
-            None => Err(Problems::one("ticket", "names neither a shard nor a model")),
+            None => Err(Problems::one("ticket", "names neither a shard nor a model nor an upload")),
         }
     }
 }
@@ -288,9 +298,13 @@ mod tests {
     fn tickets_go_there_and_back() {
         let model = ModelTicket { run: RunId(1), model: ModelId(16), version: Version(u64::MAX) };
         let selection = Selection { shard: shard_ticket(), columns: vec![2, 0], rows: 5..u64::MAX };
-        for ticket in
-            [Ticket::Shard(shard_ticket()), Ticket::Selection(selection), Ticket::Model(model)]
-        {
+        let upload = UploadName::try_from("people").unwrap();
+        for ticket in [
+            Ticket::Shard(shard_ticket()),
+            Ticket::Selection(selection),
+            Ticket::Model(model),
+            Ticket::Upload(upload),
+        ] {
             assert_eq!(Ticket::try_from(ticket.encode().as_slice()), Ok(ticket));
         }
         let header = header("cifar10");
@@ -312,7 +326,7 @@ mod tests {
         );
         assert_eq!(
             refusal(proto::Ticket { format: FORMAT, what: None }),
-            "ticket: names neither a shard nor a model"
+            "ticket: names neither a shard nor a model nor an upload"
         );
         let unnamed = proto::Shard { data_set: vec![7; 31], ..shard.clone() };
         assert_eq!(

@@ -47,6 +47,7 @@ impl Embedded {
             state: state.to_owned(),
             // Nobody else is told where it is.
             predictor: None,
+            upload_disk: 0,
         };
         let supervisor = arrowhop_supervisor::start(settings, &actors).await?;
         let mut segments = Vec::new();

@@ -22,6 +22,7 @@ mod report;
 mod specify;
 mod timing;
 mod trained;
+mod uploads;
 
 use std::process::ExitCode;
 

@@ -16,10 +16,12 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context};
 use arrowhop_catalog::Catalog;
 use arrowhop_flight::{
-    FlightFront, FlightServer, Listener, MESSAGE_BYTES_MAX, Predictor, incoming, listen,
-    server_builder,
+    FlightError, FlightFront, FlightServer, Listener, MESSAGE_BYTES_MAX, Predictor, Uploads,
+    incoming, listen, server_builder,
 };
+use arrowhop_runtime::panics::contained;
 use arrowhop_runtime::{Actors, Serving, until_stopped};
+use arrowhop_types::ErrorClass;
 use arrowhop_wire::control::supervisor_server::SupervisorServer;
 use tokio::sync::watch;
 
@@ -36,6 +38,9 @@ const CONNECTIONS_MAX: usize = 1_024;
 /// States that clients put are kept this long for the run that is to start from them.
 const OFFER_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 
+/// Where uploads are kept, below the state directory.
+const UPLOADS: &str = "uploads";
+
 /// How a supervisor is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -45,6 +50,8 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// Catalog and model store.
     pub state: PathBuf,
+    /// Bytes of uploads that are kept, in the folder `uploads` beside the catalog; 0 for none.
+    pub upload_disk: u64,
     /// Answers clients that stream rows in for predictions; none refuses them.
     pub predictor: Option<Arc<dyn Predictor>>,
 }
@@ -67,11 +74,26 @@ pub async fn start(settings: Settings, actors: &Actors) -> Result<Running, Super
     let (stop, stopped) = watch::channel(false);
     let federation = Federation::new(front.segments.clone());
     let mut flight = FlightServer::new(Arc::new(federation), Arc::new(store), &*uri);
+    if settings.upload_disk > 0 {
+        let (folder, limit) = (settings.state.join(UPLOADS), settings.upload_disk);
+        let opening = move || Uploads::open(&folder, limit, contain);
+        let uploads = tokio::task::spawn_blocking(opening).await;
+        flight = flight.with_uploads(Arc::new(uploads.expect("opening uploads does not panic")?));
+    }
     if let Some(predictor) = settings.predictor {
         flight = flight.with_predictor(predictor);
     }
     let serving = tokio::spawn(serve(listener, front, flight, stopped));
     Ok(Serving::new(uri, stop, serving))
+}
+
+/// What clients upload may hold anything: reading it must not end the process.
+fn contain(work: &mut dyn FnMut()) -> Result<(), FlightError> {
+    contained(work).map_err(|panic| FlightError::Store {
+        action: "read what was uploaded",
+        class: ErrorClass::Invalid,
+        source: panic.into(),
+    })
 }
 
 async fn start_actors(

@@ -179,7 +179,7 @@ async fn what_is_wrong_with_an_exchange_arrives_with_its_class() {
         (exchange("none", Vec::new()), "descriptor.path[1]: is not the number of a run"),
         (exchange("7", Vec::new()), "run 7: there is none"),
         (absent, "rows, column `n`: there is no such column"),
-        (damaged, "rows: have a buffer outside their message"),
+        (damaged, "rows: have 3 bytes where 64 are announced"),
     ] {
         let status = refusal(&mut client, stream::iter(messages)).await;
         assert_eq!(class_of(&status), ErrorClass::Invalid, "{status}");

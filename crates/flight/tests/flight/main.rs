@@ -14,3 +14,5 @@ mod selections;
 mod shards;
 #[cfg(test)]
 mod toy;
+#[cfg(test)]
+mod uploads;

@@ -3,13 +3,15 @@
 use arrowhop_types::{DataSetId, Digest, Problems};
 use prost::Message;
 
-use super::{ModelTicket, ShardTicket, decode, digest, proto};
+use super::{ModelTicket, ShardTicket, UploadName, decode, digest, proto};
 
-/// The data set that the action `drop-data-set` drops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DropDataSet {
-    /// Its id.
-    pub data_set: DataSetId,
+/// What the action `drop-data-set` drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DropDataSet {
+    /// All shards of a data set.
+    DataSet(DataSetId),
+    /// An uploaded table.
+    Upload(UploadName),
 }
 
 /// What the action `status` answers.
@@ -53,7 +55,15 @@ impl DropDataSet {
     /// Its bytes in a Flight action.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        proto::DropDataSet { data_set: self.data_set.0.0.to_vec() }.encode_to_vec()
+        let action = match self {
+            Self::DataSet(id) => {
+                proto::DropDataSet { data_set: id.0.0.to_vec(), ..proto::DropDataSet::default() }
+            }
+            Self::Upload(name) => {
+                proto::DropDataSet { upload: name.to_string(), ..proto::DropDataSet::default() }
+            }
+        };
+        action.encode_to_vec()
     }
 }
 
@@ -62,8 +72,15 @@ impl TryFrom<&[u8]> for DropDataSet {
 
     fn try_from(bytes: &[u8]) -> Result<Self, Problems> {
         let action: proto::DropDataSet = decode("drop-data-set", bytes)?;
-        let data_set = DataSetId(digest("drop-data-set.data_set", &action.data_set)?);
-        Ok(Self { data_set })
+        if action.upload.is_empty() {
+            let id = digest("drop-data-set.data_set", &action.data_set)?;
+            return Ok(Self::DataSet(DataSetId(id)));
+        }
+        if !action.data_set.is_empty() {
+            let text = "names a data set and an upload; drop one at a time";
+            return Err(Problems::one("drop-data-set", text));
+        }
+        action.upload.as_str().try_into().map(Self::Upload)
     }
 }
 
@@ -155,7 +172,9 @@ mod tests {
             }],
         };
         assert_eq!(StoreStatus::try_from(status.encode().as_slice()), Ok(status));
-        let drop = DropDataSet { data_set };
-        assert_eq!(DropDataSet::try_from(drop.encode().as_slice()), Ok(drop));
+        let upload = UploadName::try_from("people").unwrap();
+        for drop in [DropDataSet::DataSet(data_set), DropDataSet::Upload(upload)] {
+            assert_eq!(DropDataSet::try_from(drop.encode().as_slice()), Ok(drop));
+        }
     }
 }

@@ -384,6 +384,9 @@ pub struct Supervisor {
     /// Where others reach it, as host or host:port [default: where it listens]
     #[arg(long, value_name = "HOST", env = "ARROWHOP_ADVERTISE")]
     pub advertise: Option<String>,
+    /// Disk for tables that clients upload, such as 50GiB; 0 takes none
+    #[arg(long, value_name = "BYTES", env = "ARROWHOP_UPLOAD_DISK", default_value = "10GiB")]
+    pub upload_disk: ByteSize,
     /// State.
     #[command(flatten)]
     pub state: State,

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrowhop_catalog::Catalog;
-use arrowhop_source::{TableFormat, prepare_within, write_shards, write_table};
+use arrowhop_source::{TableFormat, write_shards, write_table};
 use arrowhop_train::State;
 use arrowhop_types::{Part, RunId};
 use arrowhop_weights::{Format, Network, encode};
@@ -22,6 +22,7 @@ use crate::kept::Kept;
 use crate::loading::workspace;
 use crate::report::print;
 use crate::trained::{Trained, arrays};
+use crate::uploads::prepare_fetched;
 
 pub(super) fn export(options: &Export) -> anyhow::Result<Exit> {
     match options {
@@ -77,7 +78,7 @@ fn shards(run: RunId, state: &Path, to: &Path, format: TableFormat) -> anyhow::R
         Some(kept) => kept,
         None => {
             let experiment = Experiment::recorded(&spec.experiment, None, spec.bounds)?;
-            prepare_within(&experiment.data, &workspace(state)?).context("prepare the data")?
+            prepare_fetched(&experiment.data, &workspace(state)?).context("prepare the data")?
         }
     };
     if prepared.data_set.id != spec.data.id {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use arrowhop_catalog::Catalog;
 use arrowhop_flight::{FlightError, FlightPeer, ModelTicket, connect};
 use arrowhop_segment::rows;
-use arrowhop_source::{Prepared, PreparedShard, prepare_within};
+use arrowhop_source::{Prepared, PreparedShard};
 use arrowhop_supervisor::Store;
 use arrowhop_train::{Task, Visit, evaluate, initial_state, train_visit};
 use arrowhop_types::{
@@ -25,6 +25,7 @@ use crate::initial::{CONNECT_TIMEOUT, STATE_BYTES_MAX, STATE_TIMEOUT};
 use crate::loading::workspace;
 use crate::report::{csv_field, print};
 use crate::trained::{read_state, task_of};
+use crate::uploads::prepare_fetched;
 
 /// What the record says and what came out now, in words, and whether they are the same bits.
 struct Compared {
@@ -107,7 +108,7 @@ fn load(record: &RunRecord, options: &Replay) -> anyhow::Result<Prepared> {
     let (text, bounds) = (&record.spec.experiment, record.spec.bounds.clone());
     let experiment = Experiment::recorded(text, options.data.as_deref(), bounds)?;
     let workspace = workspace(&options.state.folder())?;
-    prepare_within(&experiment.data, &workspace).context("prepare the data")
+    prepare_fetched(&experiment.data, &workspace).context("prepare the data")
 }
 
 /// Each shard's digest, as recorded and as it is now. A shard that one side lacks is `none` there.

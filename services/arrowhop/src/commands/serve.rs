@@ -24,6 +24,7 @@ pub(super) async fn supervisor(options: Supervisor) -> anyhow::Result<Exit> {
     let settings = SupervisorSettings {
         listen: options.listen,
         advertise: options.advertise,
+        upload_disk: options.upload_disk.as_u64(),
         predictor: Some(Arc::new(StoredModels { state: state.clone() })),
         state,
     };

@@ -101,7 +101,11 @@ fn of_groups_that_cannot_have_a_row_nothing_is_fetched() {
     let (url, sent) = serve(bytes);
     let filter = Filter::parse("where", "x BETWEEN 1020 AND 1380 OR x < 5").unwrap();
 
-    let (table, _) = Table::find(&Location::of(&url).filtered(Some(filter)), None).unwrap();
+    let (table, _) = Location::of(&url)
+        .filtered(Some(filter))
+        .source()
+        .open(None, &Workspace::in_memory())
+        .unwrap();
     let rows: Vec<u32> = (0..table.rows()).collect();
     let found = table.scan(&["x"], &rows, vec![(); rows.len()], |chunk| {
         Ok(chunk.column("x").as_primitive::<Float64Type>().values().to_vec())

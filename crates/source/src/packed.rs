@@ -77,6 +77,10 @@ impl Location {
                 let request = Request { rows, access: Access::Copy, ..(**request).clone() };
                 Self::Postgres { server: server.clone(), request: Box::new(request) }
             }
+            Self::Upload(_) => {
+                let text = "does not go with an upload; upload the rows themselves";
+                return Err(Problems::one("packed", text));
+            }
             Self::Packed { .. } => return Ok(self),
             Self::Filtered { of, filter } => {
                 return Ok(of.clone().packed()?.filtered(Some(filter.clone())));

@@ -245,7 +245,7 @@ fn a_summary_lies_beside_its_table() {
     let summary = |location: Location| match location.packed().unwrap() {
         Location::Packed { summary, .. } => match *summary {
             Location::File(path) => path.display().to_string(),
-            Location::Object(url) => url,
+            Location::Object(url) | Location::Upload(url) => url,
             Location::Postgres { request, .. } => request.rows.name(),
             Location::Packed { .. } | Location::Filtered { .. } => {
                 panic!("a summary is not packed")

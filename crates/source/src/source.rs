@@ -58,6 +58,7 @@ impl Location {
             Self::File(path) => Box::new(FileSource(path)),
             Self::Object(url) => Box::new(ObjectSource(url)),
             Self::Postgres { server, request } => Box::new(PostgresSource { server, request }),
+            Self::Upload(url) => Box::new(UnfetchedSource(url)),
             Self::Filtered { of, filter } => Box::new(FilteredSource { of, filter }),
             Self::Packed { table, summary } => Box::new(PackedSource { table, summary }),
         }
@@ -68,7 +69,7 @@ impl Location {
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Object(url) => url.clone(),
+            Self::Object(url) | Self::Upload(url) => url.clone(),
             Self::Postgres { request, .. } => request.rows.name(),
             Self::Filtered { of, .. } | Self::Packed { table: of, .. } => of.name(),
         }
@@ -221,6 +222,35 @@ impl Source for ObjectSource<'_> {
             }
         };
         Ok((table, Vec::new()))
+    }
+}
+
+/// An upload, which is no table before it was fetched.
+struct UnfetchedSource<'a>(&'a str);
+
+impl UnfetchedSource<'_> {
+    fn refused(&self) -> SourceError {
+        let text = "is an upload that was not fetched; name it in an experiment's [data]";
+        Problems::one(self.0, text).into()
+    }
+}
+
+impl Source for UnfetchedSource<'_> {
+    fn describe(&self) -> Result<Description, SourceError> {
+        Err(self.refused())
+    }
+
+    /// Only its supervisor could tell.
+    fn version(&self) -> Result<Option<String>, SourceError> {
+        Ok(None)
+    }
+
+    fn open(
+        &self,
+        _: Option<&[String]>,
+        _: &Workspace,
+    ) -> Result<(Table, Vec<PartReport>), SourceError> {
+        Err(self.refused())
     }
 }
 

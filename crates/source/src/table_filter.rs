@@ -46,7 +46,7 @@ impl Source for FilteredSource<'_> {
                 let filter = &first.and(filter);
                 return FilteredSource { of, filter }.open(columns, workspace);
             }
-            Location::File(_) | Location::Object(_) | Location::Packed { .. } => {}
+            _ => {}
         }
         let columns = columns.map(|columns| {
             let more = filter.columns().iter().filter(|column| !columns.contains(column));

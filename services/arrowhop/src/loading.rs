@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use arrowhop_runtime::{Stop, StopSignal};
-use arrowhop_source::{
-    DataSpec, Glance, Prepared, Progress, SourceError, Workspace, prepare_within,
-};
+use arrowhop_source::{DataSpec, Glance, Prepared, Progress, SourceError, Workspace};
 use arrowhop_types::Part;
 use bytesize::ByteSize;
 use console::Term;
@@ -17,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::machine_memory;
 use crate::kept::{Kept, Versions};
 use crate::progress::{clock, say};
+use crate::uploads::prepare_fetched;
 
 /// How often the line changes on a terminal.
 const DRAW_INTERVAL: Duration = Duration::from_millis(200);
@@ -74,7 +73,7 @@ fn prepare_or_find(
         return Ok(found);
     }
     let began = std::time::Instant::now();
-    let prepared = prepare_within(spec, workspace)?;
+    let prepared = prepare_fetched(spec, workspace)?;
     for source in &prepared.sources {
         if !source.way.is_empty() {
             say(&format!("read {}", source.way));

@@ -1,48 +1,55 @@
 //! Data that was uploaded to a supervisor: fetched into a folder of its own while it is prepared.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use arrowhop_flight::{FlightPeer, UploadName, connect};
-use arrowhop_source::{DataSpec, Location, Origin, Prepared, prepare};
+use arrowhop_source::{DataSpec, Location, Origin, Prepared, Workspace, prepare_within};
 use arrowhop_types::Problems;
-use tempfile::TempDir;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An upload may take this long; 10 GB at 10 MB/s.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(1_000);
 
 /// Prepares data, wherever it is. Blocks.
-pub(crate) fn prepare_fetched(spec: &DataSpec) -> anyhow::Result<Prepared> {
+pub(crate) fn prepare_fetched(spec: &DataSpec, workspace: &Workspace) -> anyhow::Result<Prepared> {
     let mut spec = spec.clone();
     // The files lie here until the data is prepared.
-    let _folder = fetch(&mut spec)?;
-    Ok(prepare(&spec)?)
+    let folder = tempfile::tempdir().context("make a folder for uploads")?;
+    let fetched = fetch(&mut spec, folder.path())?;
+    let mut prepared = prepare_within(&spec, workspace)?;
+    for source in &mut prepared.sources {
+        if let Some((url, _)) = fetched.iter().find(|(_, file)| *file == source.name) {
+            source.name.clone_from(url);
+        }
+    }
+    Ok(prepared)
 }
 
-/// Puts files in the places of uploads; they go with the folder.
-fn fetch(spec: &mut DataSpec) -> anyhow::Result<Option<TempDir>> {
-    let Origin::Tables { train, validation, .. } = &mut spec.origin else { return Ok(None) };
-    let mut folder = None;
-    for (part, location) in [("train", Some(train)), ("validation", validation.as_mut())] {
-        let Some(location) = location else { continue };
-        let Location::Upload(url) = &*location else { continue };
-        let folder = match &folder {
-            Some(folder) => folder,
-            None => folder.insert(tempfile::tempdir().context("make a folder for uploads")?),
-        };
-        let (server, name) = split(url)?;
-        let path = folder.path().join(format!("{part}.arrow"));
+/// Puts files of a folder in the places of uploads; which for which.
+fn fetch(spec: &mut DataSpec, folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut fetched = Vec::new();
+    let Origin::Tables { train, validation, test, .. } = &mut spec.origin else {
+        return Ok(fetched);
+    };
+    let locations = [Some(train), validation.as_mut(), test.as_mut()];
+    for (part, location) in ["train", "validation", "test"].into_iter().zip(locations) {
+        let Some(location) = location.and_then(Location::upload_mut) else { continue };
+        let url = location.name();
+        let (server, name) = split(&url)?;
+        let path = folder.join(format!("{part}.arrow"));
         let fetching = async {
             let peer = FlightPeer::new(connect(&server, CONNECT_TIMEOUT).await?);
             peer.fetch_upload(name, &path, FETCH_TIMEOUT).await
         };
         let runtime = tokio::runtime::Handle::current();
-        let fetched = tokio::task::block_in_place(|| runtime.block_on(fetching));
-        fetched.with_context(|| format!("fetch {url}"))?;
+        let done = tokio::task::block_in_place(|| runtime.block_on(fetching));
+        done.with_context(|| format!("fetch {url}"))?;
         *location = Location::File(path);
+        fetched.push((url, location.name()));
     }
-    Ok(folder)
+    Ok(fetched)
 }
 
 /// A supervisor and an upload's name.

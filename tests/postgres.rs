@@ -57,7 +57,9 @@ fn fit(program: &Program, experiment: &Experiment, more: &[&str]) -> Finished {
 /// What a run trained on and what came out, without times.
 fn outcome(finished: &Finished) -> (Value, Vec<Value>) {
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    let result: Value = serde_json::from_str(&finished.stdout).expect("one JSON object");
+    let mut result: Value = serde_json::from_str(&finished.stdout).expect("one JSON object");
+    let sources = result["data"].as_object_mut().and_then(|data| data.remove("sources"));
+    assert!(sources.is_some(), "a run records where its rows came from");
     let models = result["models"].as_array().expect("models");
     assert_eq!(models.len(), 2);
     // The digests of the last weights say all.
@@ -110,6 +112,38 @@ fn a_table_trains_the_same_models_as_the_same_rows_in_a_file() {
     // The run can be told again: its experiment is recorded with where its rows are.
     let replayed = program.run(&["replay", "2", "1"]);
     assert_eq!(replayed.code, Some(0), "{}{}", replayed.stdout, replayed.stderr);
+}
+
+#[test]
+fn a_table_is_read_once_until_a_transaction_ends() {
+    let Some(postgres) = Postgres::start(&[], &["autovacuum = off"]) else { return };
+    let database = postgres.database("shop", &[]);
+    postgres.sql(&database, PICTURES);
+    let connection = postgres.connection(&database);
+    let program = Program::new(BINARY);
+    let table = experiment(&format!(
+        "server = '{connection}'\ntable = 'pictures'\nvalidation_fraction = 0.2"
+    ));
+    let said = |text: &str| {
+        let finished = fit(&program, &table, &[]);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        assert!(finished.stderr.contains(text), "{}", finished.stderr);
+        serde_json::from_str::<Value>(&finished.stdout).expect("JSON")["data"]["sources"][0].take()
+    };
+    let first = said("read public.pictures: 480 rows");
+    assert_eq!((&first["name"], &first["rows"]), (&"table pictures".into(), &480.into()));
+    let version = first["version"].as_str().expect("a version");
+    assert!(version.contains("snapshot") && version.contains("system"), "{version}");
+    assert_eq!(said("its sources are what they were"), first);
+    postgres.sql(&database, "DELETE FROM pictures WHERE id > 450");
+    assert_eq!(said("read public.pictures: 450 rows")["rows"], 450);
+
+    // Nobody can tell what a view or a query gives next time.
+    let view = experiment(&format!("server = '{connection}'\ntable = 'later'"));
+    for _ in 0..2 {
+        let finished = fit(&program, &view, &[]);
+        assert!(finished.stderr.contains("read public.later: "), "{}", finished.stderr);
+    }
 }
 
 #[test]

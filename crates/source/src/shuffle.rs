@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::fixtures::{column, file_spec, generated_spec, tensor, write};
-    use crate::spec::{Inputs, TableInputs};
+    use crate::spec::{Inputs, Scale, TableInputs};
     use crate::{DataSpec, SourceError, prepare, prepare_within};
 
     fn batch(shard: u32, part: Part, rows: u32) -> BatchRows {
@@ -243,7 +243,8 @@ mod tests {
         let y = Int32Array::from_iter_values((0..4_000).map(|row| row % 5));
         let columns = [column("a", names), column("b", numbers), column("y", y)];
         let path = write(folder.path(), "t", &columns);
-        let table = Inputs::Table(TableInputs { standardise: true, ..TableInputs::default() });
+        let table =
+            Inputs::Table(TableInputs { scale: Scale::Standardise, ..TableInputs::default() });
         let spec =
             DataSpec { shards: 3, validation_fraction: Some(0.25), ..file_spec(&path, table) };
         compare(&spec, 20_000);

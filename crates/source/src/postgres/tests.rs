@@ -797,7 +797,8 @@ fn a_parallel_retrieve_cursor_is_read_from_its_endpoints() {
     let tuples = retrieve::stream(&session, &form, &query.doing, &query.sql).unwrap();
     let copied = read(&plain, &request("types", Access::Copy)).unwrap();
     assert_eq!(concat_batches(&form.schema, &tuples).unwrap(), rows(&copied));
-    let refused = retrieve::read(&plain, &session, &relation, &request("types", Access::Auto));
+    let (wanted, workspace) = (request("types", Access::Auto), Workspace::in_memory());
+    let refused = retrieve::read(&plain, &session, &relation, &wanted, &workspace);
     let text = refused.unwrap_err().to_string();
     assert!(text.starts_with("declare a cursor of public.types at "), "{text}");
 }

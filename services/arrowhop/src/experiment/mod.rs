@@ -293,6 +293,7 @@ fn apply(table: &mut Table, bounds: Bounds) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use arrowhop_source::Location;
     use arrowhop_types::{Direction, Loss, Part};
 
     use super::*;

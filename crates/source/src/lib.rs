@@ -22,6 +22,7 @@ mod encoder;
 mod error;
 mod export;
 mod formats;
+mod inputs;
 mod numbers;
 mod object;
 mod packed;

@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed,
         max_rows: None,
         validation_fraction: None,
+        test_fraction: None,
     })?;
     write_shards(Path::new(&folder), &prepared.data_set, &prepared.shards, TableFormat::Parquet)?;
     Ok(())

@@ -23,6 +23,7 @@ mod error;
 mod export;
 mod filter;
 mod formats;
+mod inputs;
 mod numbers;
 mod object;
 mod packed;

@@ -40,15 +40,11 @@ impl Workspace {
     }
 
     /// About `memory` bytes of rows in memory, of tables and of shards each; more in files below `folder`, which
-    /// is made where it does not exist.
-    ///
-    /// # Errors
-    /// [`SourceError::Write`] when the folder cannot be made.
-    pub fn bounded(memory: u64, folder: &Path) -> Result<Self, SourceError> {
-        fs::create_dir_all(folder)
-            .map_err(|source| SourceError::Write { path: folder.to_owned(), source })?;
+    /// is made when the first one is.
+    #[must_use]
+    pub fn bounded(memory: u64, folder: &Path) -> Self {
         let beyond = Some(Beyond { memory, folder: folder.to_owned() });
-        Ok(Self { beyond, ..Self::in_memory() })
+        Self { beyond, ..Self::in_memory() }
     }
 
     /// How far the preparation is.
@@ -59,9 +55,12 @@ impl Workspace {
 
     /// The folder for shards of so many bytes, if they are too many for memory, and how many bytes of them
     /// may be in memory at a time.
-    pub(crate) fn beyond(&self, bytes: u64) -> Option<(&Path, u64)> {
-        let beyond = self.beyond.as_ref().filter(|beyond| bytes > beyond.memory)?;
-        Some((&beyond.folder, beyond.memory))
+    pub(crate) fn beyond(&self, bytes: u64) -> Result<Option<(&Path, u64)>, SourceError> {
+        let Some(beyond) = self.beyond.as_ref().filter(|beyond| bytes > beyond.memory) else {
+            return Ok(None);
+        };
+        beyond.make()?;
+        Ok(Some((&beyond.folder, beyond.memory)))
     }
 
     /// Room for values that are too many for memory.
@@ -74,12 +73,13 @@ impl Workspace {
     pub(crate) fn keep(&self, batch: RecordBatch) -> Result<RecordBatch, SourceError> {
         let bytes = bytes_of(&batch);
         self.progress.add(batch.num_rows() as u64, bytes)?;
-        let Some(Beyond { memory, folder }) = &self.beyond else { return Ok(batch) };
-        if self.held.fetch_add(bytes, Ordering::Relaxed) + bytes <= *memory {
+        let Some(beyond) = &self.beyond else { return Ok(batch) };
+        if self.held.fetch_add(bytes, Ordering::Relaxed) + bytes <= beyond.memory {
             return Ok(batch);
         }
         self.held.fetch_sub(bytes, Ordering::Relaxed);
-        spilled(&batch, folder)
+        beyond.make()?;
+        spilled(&batch, &beyond.folder)
     }
 
     /// The bytes of a file that is read as a whole: of one that is too large for memory, mapped.
@@ -87,6 +87,14 @@ impl Workspace {
         let bytes = path.metadata()?.len();
         let is_large = self.beyond.as_ref().is_some_and(|beyond| bytes > beyond.memory);
         if is_large { map(&File::open(path)?) } else { fs::read(path).map(Bytes::from) }
+    }
+}
+
+impl Beyond {
+    /// The folder, where it does not exist yet.
+    fn make(&self) -> Result<(), SourceError> {
+        let path = &self.folder;
+        fs::create_dir_all(path).map_err(|source| SourceError::Write { path: path.clone(), source })
     }
 }
 
@@ -126,7 +134,7 @@ mod tests {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("ccc")]));
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(2), None]));
         let batch = RecordBatch::try_from_iter([("t", texts), ("n", numbers)]).unwrap();
-        let workspace = Workspace::bounded(bytes_of(&batch), folder.path()).unwrap();
+        let workspace = Workspace::bounded(bytes_of(&batch), folder.path());
         let address = |batch: &RecordBatch| batch.column(1).to_data().buffers()[0].as_ptr();
         let first = workspace.keep(batch.clone()).unwrap();
         assert_eq!(address(&first), address(&batch));

@@ -32,14 +32,36 @@ pub(crate) struct Place {
     pub(crate) keeps: bool,
 }
 
-/// A data set that is kept and whose sources are what they were, else one that is prepared now, and kept.
-/// An interrupt ends it with [`SourceError::Stopped`].
+/// A data set, and what is to be kept of it.
+pub(crate) struct Loaded {
+    pub(crate) prepared: Prepared,
+    /// Where it is kept, and as which versions of its sources; nothing where it is not, or is already.
+    keeping: Option<(Kept, Versions)>,
+}
+
+impl Loaded {
+    /// One that is kept already.
+    pub(crate) fn kept(prepared: Prepared) -> Self {
+        Self { prepared, keeping: None }
+    }
+
+    /// Keeps it, once all that goes with it is known to be right. Blocks.
+    pub(crate) fn keep(self) -> anyhow::Result<Prepared> {
+        match self.keeping {
+            Some((kept, versions)) => kept.keep(self.prepared, versions),
+            None => Ok(self.prepared),
+        }
+    }
+}
+
+/// A data set that is kept and whose sources are what they were, else one that is prepared now. An
+/// interrupt ends it with [`SourceError::Stopped`].
 pub(crate) async fn load(
     spec: &DataSpec,
     place: &Place,
     interrupts: &StopSignal,
-) -> anyhow::Result<Prepared> {
-    let workspace = Workspace::bounded(place.memory, place.kept.folder().root())?;
+) -> anyhow::Result<Loaded> {
+    let workspace = Workspace::bounded(place.memory, place.kept.folder().root());
     let progress = workspace.progress().clone();
     let (spec, place) = (spec.clone(), place.clone());
     let mut working =
@@ -61,7 +83,7 @@ fn prepare_or_find(
     spec: &DataSpec,
     place: &Place,
     workspace: &Workspace,
-) -> anyhow::Result<Prepared> {
+) -> anyhow::Result<Loaded> {
     // Sources that are not there are reported with all else that is wrong.
     let versions = Versions::of(spec).ok().filter(|_| place.keeps);
     if let Some(versions) = &versions
@@ -70,7 +92,7 @@ fn prepare_or_find(
         let id = found.data_set.id.0.short();
         let ago = clock(since(about.prepared_at));
         say(&format!("data set {id}, prepared {ago} ago: its sources are what they were"));
-        return Ok(found);
+        return Ok(Loaded::kept(found));
     }
     let began = std::time::Instant::now();
     let prepared = prepare_fetched(spec, workspace)?;
@@ -89,16 +111,14 @@ fn prepare_or_find(
         data.shards.len(),
         took.as_secs_f64(),
     ));
-    match versions {
-        Some(versions) => place.kept.keep(prepared, versions),
-        None => Ok(prepared),
-    }
+    let keeping = versions.map(|versions| (place.kept.clone(), versions));
+    Ok(Loaded { prepared, keeping })
 }
 
 /// Where a command without settings of its own prepares data: a quarter of the machine's memory, and a
 /// state folder beyond it.
 pub(crate) fn workspace(state: &Path) -> anyhow::Result<Workspace> {
-    Ok(Workspace::bounded(machine_memory()? / 4, Kept::of(state).folder().root())?)
+    Ok(Workspace::bounded(machine_memory()? / 4, Kept::of(state).folder().root()))
 }
 
 /// How long ago that was, in whole seconds since 1970.

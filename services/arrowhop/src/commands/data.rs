@@ -26,7 +26,7 @@ pub(super) async fn data(command: DataCommand) -> anyhow::Result<Exit> {
             interrupts.listen()?;
             let place = memory.place(&state.folder())?;
             match load(&experiment.data, &place, &interrupts).await {
-                Ok(prepared) => print(&described(&prepared.data_set))?,
+                Ok(loaded) => print(&described(&loaded.keep()?.data_set))?,
                 Err(error) if is_stopped(&error) => return Ok(Exit::Interrupted),
                 Err(error) => return Err(error),
             }

@@ -18,7 +18,7 @@ use crate::experiment::Experiment;
 use crate::forecast::Forecast;
 use crate::initial::FirstWeights;
 use crate::load::{Distribution, put_shards};
-use crate::loading::{Place, is_stopped, load};
+use crate::loading::{Loaded, Place, is_stopped, load};
 use crate::networks::{Network, read_networks};
 use crate::progress::Display;
 use crate::report;
@@ -87,17 +87,18 @@ async fn prepare_run(options: &Fit, interrupts: &StopSignal) -> anyhow::Result<(
         }
         let experiment =
             Experiment::recorded(&record.spec.experiment, None, record.spec.bounds.clone())?;
-        let (_, prepared) = read(&experiment, &place, interrupts).await?;
-        if prepared.data_set.id != record.spec.data.id {
+        let (_, loaded) = read(&experiment, &place, interrupts).await?;
+        let now = loaded.prepared.data_set.id;
+        if now != record.spec.data.id {
             let text = format!(
                 "run {run} was trained on data set {}, but its files now make {}; put the old \
                  files back, or start a new run",
                 record.spec.data.id.0.short(),
-                prepared.data_set.id.0.short()
+                now.0.short()
             );
             return Err(Problems::one("data", text).into());
         }
-        return Ok((Order::Resumed(run, Box::new(record.spec)), prepared));
+        return Ok((Order::Resumed(run, Box::new(record.spec)), loaded.keep()?));
     }
     let file = options.experiment.as_deref().context("name an experiment file")?;
     let mut experiment = Experiment::read(file, options.data.as_deref(), options.bounds)?;
@@ -111,16 +112,16 @@ async fn prepare_run(options: &Fit, interrupts: &StopSignal) -> anyhow::Result<(
         Some(run) => Some(earlier(options, run).await?.0),
         None => None,
     };
-    let (networks, prepared) = read(&experiment, &place, interrupts).await?;
+    let (networks, loaded) = read(&experiment, &place, interrupts).await?;
     let slot_memory = slot_memory(options).await?;
-    let mut spec = specify(experiment, &networks, &prepared, slot_memory)?;
+    let mut spec = specify(experiment, &networks, &loaded.prepared, slot_memory)?;
     if let Some(run) = options.same_order_as {
         let (record, visits) = earlier(options, run).await?;
         spec.prescribed = same_order(&spec, &record, &visits)?;
         spec.order = VisitOrder::As(run);
     }
     let first = FirstWeights::new(&spec, networks, warm_start)?;
-    Ok((Order::New(Box::new(spec), Box::new(first)), prepared))
+    Ok((Order::New(Box::new(spec), Box::new(first)), loaded.keep()?))
 }
 
 /// Reads networks and data; the problems of both are reported together.
@@ -128,10 +129,10 @@ async fn read(
     experiment: &Experiment,
     place: &Place,
     interrupts: &StopSignal,
-) -> anyhow::Result<(Vec<Network>, Prepared)> {
+) -> anyhow::Result<(Vec<Network>, Loaded)> {
     let networks = read_networks(&experiment.search.networks);
     match (networks, load(&experiment.data, place, interrupts).await) {
-        (Ok(networks), Ok(prepared)) => Ok((networks, prepared)),
+        (Ok(networks), Ok(loaded)) => Ok((networks, loaded)),
         (Ok(_), Err(error)) => Err(error).context("prepare the data"),
         (Err(problems), Ok(_)) => Err(problems.into()),
         (Err(mut problems), Err(error)) => {

@@ -107,7 +107,7 @@ mod tests {
     use arrow::array::{DictionaryArray, Float64Array, NullArray, StringArray};
     use arrow::datatypes::Int8Type;
     use arrow::ipc::writer::{
-        CompressionContext, DictionaryTracker, IpcDataGenerator, IpcWriteOptions,
+        DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     };
     use proptest::prelude::*;
 
@@ -128,7 +128,7 @@ mod tests {
         let mut tracker = DictionaryTracker::new(false);
         let options = IpcWriteOptions::default();
         let generator = IpcDataGenerator::default();
-        let mut context = CompressionContext::default();
+        let mut context = IpcWriteContext::default();
         let first = generator.schema_to_bytes_with_dictionary_tracker(
             &batch.schema(),
             &mut tracker,
@@ -183,7 +183,8 @@ mod tests {
             let mut all = messages(&batch());
             let part = &mut all[which];
             let mut bytes = if in_body { part.data_body.to_vec() } else { part.data_header.to_vec() };
-            for (index, byte) in changes.into_iter().filter(|_| !bytes.is_empty()) {
+            let changes = if bytes.is_empty() { Vec::new() } else { changes };
+            for (index, byte) in changes {
                 let index = index.index(bytes.len());
                 bytes[index] = byte;
             }

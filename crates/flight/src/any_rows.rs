@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(refusal(&[body]), "rows: have a body without a header");
         let mut cut = all.clone();
         cut[2].data_body.truncate(3);
-        assert_eq!(refusal(&cut), "rows: have 3 bytes where 256 are announced");
+        assert_eq!(refusal(&cut), "rows: have 3 bytes where 384 are announced");
         // Rows of nothing.
         let nothing = RecordBatch::try_from_iter([("n", Arc::new(NullArray::new(1 << 25)) as _)]);
         let nothing = messages(&nothing.unwrap());
@@ -183,7 +183,7 @@ mod tests {
             let mut all = messages(&batch());
             let part = &mut all[which];
             let mut bytes = if in_body { part.data_body.to_vec() } else { part.data_header.to_vec() };
-            prop_assume!(!bytes.is_empty());
+            let changes = if bytes.is_empty() { Vec::new() } else { changes };
             for (index, byte) in changes {
                 let index = index.index(bytes.len());
                 bytes[index] = byte;

@@ -98,7 +98,7 @@ fn watched(request: http::Request<Body>) -> http::Request<Body> {
 async fn do_get(server: &FlightServer, body: Body) -> Result<http::Response<Body>, Status> {
     let ticket = read_ticket(body).await?;
     let frames: Frames = match ticket {
-        Ticket::Upload(name) => return upload(server, name).await,
+        Ticket::Upload(name) => return upload(server, name),
         Ticket::Shard(shard) => Box::new(server.shards.shard(shard).await?.frames()),
         Ticket::Selection(selection) => {
             Box::new(server.shards.shard(selection.shard).await?.selected(&selection)?)
@@ -116,7 +116,7 @@ fn respond(body: Body) -> http::Response<Body> {
 }
 
 /// Reads an upload from its file, on a thread that may wait for the disk, two messages ahead.
-async fn upload(server: &FlightServer, name: UploadName) -> Result<http::Response<Body>, Status> {
+fn upload(server: &FlightServer, name: UploadName) -> Result<http::Response<Body>, Status> {
     let uploads = Arc::clone(server.uploads()?);
     let (frames, read) = mpsc::channel(2);
     let listed = uploads.find(&name)?;

@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn bodies_lie_one_after_the_other_aligned_and_whole() {
         let mut room = Room::default();
-        let sizes = [100, 64, 1, 0, 5_000, 3_000, 3_000, 70];
+        let sizes = [100, 64, 1, 0, 9_000, 3_000, 3_000, 70];
         let bodies: Vec<_> = (0_u8..)
             .zip(sizes)
             .map(|(value, size)| {

@@ -1,6 +1,7 @@
 //! Thousands of damaged requests to a live server: each ends in an answer that says what is wrong, or
 //! in a sound one; none costs more memory than it has bytes, and the server goes on.
 
+#[cfg(test)]
 #[path = "flight/toy.rs"]
 #[expect(dead_code, reason = "it is also the other tests'")]
 mod toy;
@@ -73,7 +74,8 @@ fn check<T>(seed: u64, what: &str, answer: Result<T, Status>) {
 
 /// The messages of an upload with something damaged.
 fn damaged_upload(draw: &mut ChaCha8Rng) -> Vec<FlightData> {
-    let mut messages = batches_to_flight_data(&schema(), batches(300, 128)).unwrap();
+    let mut messages =
+        batches_to_flight_data(&schema(), batches(300, 128)).expect("batches are encoded");
     let announced = header(300, 20_000).encode();
     let place = draw.next_u32() as usize % (2 * messages.len() + 1);
     let announced = if place == 0 { damage(&announced, draw) } else { announced };

@@ -1,6 +1,7 @@
 //! Readers that do not read: what they hold is bounded by the windows of their connections, and is let
 //! go of when they leave. One test, as it counts what its whole process allocates.
 
+#[cfg(test)]
 #[path = "flight/toy.rs"]
 #[expect(dead_code, reason = "it is also the other tests'")]
 mod toy;

@@ -98,7 +98,7 @@ pub fn prepare_new(
         NewOrigin::Batch { name, rows, first_row } => {
             let (schema, rows) = (rows.schema(), vec![rows.clone()]);
             let table = Table::of(name.clone(), schema, rows, &Workspace::in_memory())?;
-            new_from_table(&preparation, &table.from_row(*first_row), options)
+            new_from_table(&preparation, &table.numbered_from(*first_row), options)
         }
         NewOrigin::Generated { generator, seed, part } => {
             new_from_generator(&preparation, generator, Shapes::new(*seed), *part, options)
@@ -304,8 +304,8 @@ mod tests {
         let made = of(rows.clone()).unwrap();
         assert_eq!((made.rows, made.has_targets), (2, false));
         // The fourth row is 8 and "c".
-        let row = |new: &NewRows, row| new.batches[0].slice(row, 1).column(1).to_data();
-        assert_eq!(row(&made, 0), row(&whole, 3));
+        let last = whole.batches[0].column(1).slice(3, 1);
+        assert_eq!(&made.batches[0].column(1).slice(0, 1), &last);
 
         let error = of(rows.project(&[1]).unwrap()).unwrap_err().to_string();
         assert_eq!(error, "rows, column `job`: there is no such column; there are `age`");

@@ -78,7 +78,7 @@ impl Table {
     }
 
     /// The same, as a part of something longer.
-    pub(crate) fn from_row(self, first_row: u64) -> Self {
+    pub(crate) fn numbered_from(self, first_row: u64) -> Self {
         Self { first_row, ..self }
     }
 

@@ -71,7 +71,7 @@ impl DerefMut for Scratch {
 
 /// Makes a file so long, with blocks of the disk behind all of it.
 fn take_room(mut file: &File, bytes: usize) -> io::Result<()> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
         Ok(()) => Ok(()),
         // A file system without the call.

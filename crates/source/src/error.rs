@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use arrowhop_types::{Classify, Digest, ErrorClass, Problems};
+use arrowhop_types::{Classify, ErrorClass, Problems};
 
 /// A failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +42,10 @@ pub enum SourceError {
         source: std::io::Error,
     },
     /// Rows of the shards are not those that were read: a fault of this program.
-    #[error(
-        "the shards' rows are not those that were read: their digests are {}, of the source {}; report this",
-        shown(shards),
-        shown(read)
-    )]
+    #[error("the shards' rows are not those that were read: {what}; report this")]
     Lost {
-        /// Of the source's rows, training and validation.
-        read: [Digest; 2],
-        /// Of the shards.
-        shards: [Digest; 2],
+        /// The digests of both.
+        what: String,
     },
     /// Somebody stopped it.
     #[error("the preparation was stopped")]
@@ -139,10 +133,6 @@ fn of_postgres(error: &tokio_postgres::Error) -> ErrorClass {
         Some("08" | "57") | None => ErrorClass::Unavailable,
         Some(_) => ErrorClass::Invalid,
     }
-}
-
-fn shown(digests: &[Digest; 2]) -> String {
-    digests.map(|digest| digest.short()).join(" and ")
 }
 
 /// The value, or nothing with its problems added to `problems`: so that one pass finds them all.

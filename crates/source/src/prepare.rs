@@ -91,24 +91,8 @@ fn prepare_tables(
 ) -> Result<Prepared, SourceError> {
     let progress = workspace.progress();
     progress.begin(Stage::Reading, None, 0);
-    let mut problems = Problems::new();
-    let mut sources = Vec::new();
-    let mut find = |location: &Location| {
-        let used = columns_used(columns.inputs, columns.targets);
-        // Before it is read, so that what changes meanwhile makes another version.
-        let version = location.version();
-        let found =
-            gather_input(&mut problems, location.source().open(used.as_deref(), workspace))?;
-        Ok::<_, SourceError>(found.map(|(table, parts)| {
-            sources.push(record(location, &table, &parts, version.ok().flatten()));
-            table
-        }))
-    };
-    let train = find(train)?;
-    let validation = validation.map(&mut find).transpose()?.flatten();
-    let test = test_rows::location(&spec.origin).map(&mut find).transpose()?.flatten();
-    problems.or(())?;
-    let train = train.expect("it was found without a problem");
+    let opened = Opened::find(spec, train, validation, columns, workspace)?;
+    let Opened { train, validation, test, mut sources } = opened;
 
     progress.begin(Stage::Looking, None, 0);
     let mut problems = Problems::new();
@@ -160,21 +144,72 @@ fn prepare_tables(
     };
     let (batches, labels) = (&batches, &labels);
     let shuffle = Shuffle { spec, preparation: &preparation, batches, labels, test };
-    let (prepared, mut sharded) = shuffle.prepared(workspace, fill)?;
-    if validation.is_none() {
-        sharded = [sharded[0].plus(sharded[1]), Sum::default()];
-    }
-    if sharded != read {
-        let [read, shards] = [read, sharded].map(|sums| sums.map(Sum::digest));
-        return Err(SourceError::Lost { read, shards });
-    }
-    let digests = read.map(|sum| Some(sum.digest())).into_iter();
-    for (source, digest) in
-        sources.iter_mut().zip(digests.take(1 + usize::from(validation.is_some())))
-    {
-        source.digest = digest;
-    }
+    let (prepared, sharded) = shuffle.prepared(workspace, fill)?;
+    compare(read, sharded, validation.is_some(), &mut sources)?;
     Ok(Prepared { sources, ..prepared })
+}
+
+/// The tables of a data set.
+struct Opened {
+    train: Table,
+    validation: Option<Table>,
+    test: Option<Table>,
+    /// What is kept of them, in this order.
+    sources: Vec<SourceRecord>,
+}
+
+impl Opened {
+    /// Opens all of them; what is wrong with any is said at once.
+    fn find(
+        spec: &DataSpec,
+        train: &Location,
+        validation: Option<&Location>,
+        columns: &Columns<'_>,
+        workspace: &Workspace,
+    ) -> Result<Self, SourceError> {
+        let mut problems = Problems::new();
+        let mut sources = Vec::new();
+        let mut find = |location: &Location| {
+            let used = columns_used(columns.inputs, columns.targets);
+            // Before it is read, so that what changes meanwhile makes another version.
+            let version = location.version();
+            let opened = location.source().open(used.as_deref(), workspace);
+            let found = gather_input(&mut problems, opened)?;
+            Ok::<_, SourceError>(found.map(|(table, parts)| {
+                sources.push(record(location, &table, &parts, version.ok().flatten()));
+                table
+            }))
+        };
+        let train = find(train)?;
+        let validation = validation.map(&mut find).transpose()?.flatten();
+        let test = test_rows::location(&spec.origin).map(&mut find).transpose()?.flatten();
+        problems.or(())?;
+        let train = train.expect("it was found without a problem");
+        Ok(Self { train, validation, test, sources })
+    }
+}
+
+/// Compares what was read, of the training table and of validation's own if there is one, with what the
+/// shards have of training and of validation rows, and notes it with the sources.
+fn compare(
+    read: [Sum; 2],
+    sharded: [Sum; 2],
+    is_validation_apart: bool,
+    sources: &mut [SourceRecord],
+) -> Result<(), SourceError> {
+    let [train, validation] = sharded;
+    let sharded =
+        if is_validation_apart { sharded } else { [train.plus(validation), Sum::default()] };
+    if sharded != read {
+        let shown = |sums: [Sum; 2]| sums.map(|sum| sum.digest().short()).join(" and ");
+        let what = format!("digests {} of {}", shown(sharded), shown(read));
+        return Err(SourceError::Lost { what });
+    }
+    let count = 1 + usize::from(is_validation_apart);
+    for (source, sum) in sources.iter_mut().zip(read).take(count) {
+        source.digest = Some(sum.digest());
+    }
+    Ok(())
 }
 
 /// What is kept of a source.
@@ -252,6 +287,33 @@ mod tests {
         column, file_spec, generated_spec, png, problems, tensor, train_of, validation_of, write,
     };
     use crate::{Inputs, TensorInputs};
+
+    #[test]
+    fn rows_that_are_lost_or_changed_on_their_way_are_noticed() {
+        let sum = |rows: &[u64]| {
+            let mut sum = Sum::default();
+            rows.iter().for_each(|row| sum.add_row(*row, &[1, 2]));
+            sum
+        };
+        let source = |name: &str| SourceRecord {
+            name: name.into(),
+            rows: 3,
+            version: String::new(),
+            way: String::new(),
+            digest: None,
+        };
+        let (all, none) = (sum(&[0, 1, 2]), Sum::default());
+        let mut sources = [source("train")];
+        compare([all, none], [sum(&[2, 0]), sum(&[1])], false, &mut sources).unwrap();
+        assert_eq!(sources[0].digest, Some(all.digest()));
+        for sharded in [sum(&[2, 0]), sum(&[2, 0, 0]), sum(&[0, 1, 3])] {
+            let error = compare([all, none], [sharded, none], false, &mut sources).unwrap_err();
+            assert!(matches!(error, SourceError::Lost { .. }), "{error}");
+        }
+        let mut sources = [source("train"), source("validation"), source("test")];
+        compare([all, sum(&[5])], [all, sum(&[5])], true, &mut sources).unwrap();
+        assert_eq!(sources.map(|source| source.digest.is_some()), [true, true, false]);
+    }
 
     #[test]
     fn the_same_seed_gives_the_same_bits_and_another_the_same_rows_in_another_order() {

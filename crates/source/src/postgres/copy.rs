@@ -154,5 +154,5 @@ pub(super) fn one(
 ) -> Result<Vec<RecordBatch>, SourceError> {
     let mut stream = CopyStream::new(form);
     session.copy(&query.doing, &query.sql, |message| stream.push(message))?;
-    Ok(stream.finish()?)
+    stream.finish()
 }

@@ -120,6 +120,9 @@ fn read_rows(
     let plans = match &request.rows {
         Rows::Table(name) => {
             let relation = plan::relation(&session, &facts, name)?;
+            if let Some(rows) = relation.rows {
+                workspace.progress().expect(rows);
+            }
             if request.segments
                 && let Some(placements) =
                     distributed::placements(server, &session, &facts, &relation)?

@@ -117,6 +117,10 @@ fn a_data_set_larger_than_memory_trains_to_the_same_bits() {
     assert_eq!(state, 1, "nothing but the data set is left");
     let in_memory_alone = fit(&Program::new(BINARY), &["--cache-disk", "0"]);
     assert_eq!(within, in_memory_alone);
+    // What is too large to be kept is trained on all the same.
+    let program = Program::new(BINARY);
+    assert_eq!(within, fit(&program, &["--cache-disk", "1KiB"]));
+    assert_eq!(listed(&program).len(), 0);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::exchange::{Exchanges, Predictor};
 use crate::front::{BrokeOff, FlightFront};
 use crate::info::{by_part, flight_info, is_named, upload_info};
 use crate::select::{SelectedPart, find, query_of};
-use crate::shard_folder::blocking;
+use crate::shard_folder::{NewShardFile, blocking};
 use crate::state::{OFFERED, STATE_PATH, StateReceiver};
 use crate::{
     CachedShard, FlightError, MESSAGE_BYTES_MAX, ModelStore, ReceiveLimits, ShardFolder,
@@ -140,8 +140,12 @@ impl FlightServer {
         let header = ShardHeader::try_from(&*descriptor.cmd)?;
         let limits = ReceiveLimits { bytes: header.bytes, rows: Some(header.rows) };
         let stream = stream::iter([Ok(first)]).chain(stream);
-        let content = match self.shards.folder() {
-            Some(folder) => self.receive_into(folder, &header, stream, limits).await?,
+        let content = match self.new_file(&header).await? {
+            Some((folder, file)) => {
+                CachedShard::receive_into(file, stream, limits).await?;
+                let (shard, budget) = (header.shard, Arc::clone(self.shards.budget()));
+                blocking(move || folder.open(shard, &budget)).await?
+            }
             None => {
                 let mut reservation = self.shards.reserve(&header).await?;
                 let content = CachedShard::receive(stream, limits).await?;
@@ -154,22 +158,20 @@ impl FlightServer {
         Ok(receipt)
     }
 
-    /// Receives one shard into a file, and opens that.
-    async fn receive_into(
+    /// A file for a shard, where there is a folder with room for it; else it must fit into memory.
+    async fn new_file(
         &self,
-        folder: &ShardFolder,
         header: &ShardHeader,
-        stream: impl Stream<Item = Result<FlightData, Status>> + Unpin,
-        limits: ReceiveLimits,
-    ) -> Result<CachedShard, FlightError> {
+    ) -> Result<Option<(ShardFolder, NewShardFile)>, FlightError> {
+        let Some(folder) = self.shards.folder().cloned() else { return Ok(None) };
         let in_use = self.shards.in_use().await?;
         let (own, begun) = (folder.clone(), header.clone());
-        let file =
-            blocking(move || own.write(begun.shard, &begun.name, begun.bytes, &in_use)).await?;
-        CachedShard::receive_into(file, stream, limits).await?;
-        let (own, shard) = (folder.clone(), header.shard);
-        let budget = Arc::clone(self.shards.budget());
-        blocking(move || own.open(shard, &budget)).await
+        let file = blocking(move || own.write(begun.shard, &begun.name, begun.bytes, &in_use));
+        match file.await {
+            Ok(file) => Ok(Some((folder, file))),
+            Err(FlightError::Full { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn status(&self) -> Result<StoreStatus, FlightError> {

@@ -32,7 +32,8 @@ pub struct CachedShard {
     schema: SchemaRef,
     schema_frame: Bytes,
     batches: Vec<CachedBatch>,
-    /// Rows of the first and of the last batch so far.
+    /// Batches so far, whether they are kept here or not, and the rows of the first and of the last.
+    count: usize,
     batch_rows: Option<(usize, usize)>,
     room: Room,
     rows: u64,
@@ -160,9 +161,17 @@ impl CachedShard {
     pub(crate) fn empty(schema: SchemaRef) -> Result<Self, Problems> {
         check_schema(&schema)?;
         let schema_frame = head(&schema_header(&schema), 0);
-        let (batches, batch_rows, room) = (Vec::new(), None, Room::default());
-        let (rows, bytes, reservation) = (0, 0, None);
-        Ok(Self { schema, schema_frame, batches, batch_rows, room, rows, bytes, reservation })
+        Ok(Self {
+            schema,
+            schema_frame,
+            batches: Vec::new(),
+            count: 0,
+            batch_rows: None,
+            room: Room::default(),
+            rows: 0,
+            bytes: 0,
+            reservation: None,
+        })
     }
 
     /// Takes the next message of a stream, if the limits allow it.
@@ -193,16 +202,16 @@ impl CachedShard {
 
     /// Takes the next batch, whose body stays where it is.
     pub(crate) fn push_body(&mut self, header: &[u8], body: Bytes) -> Result<(), Problems> {
-        let before = self.rows;
         let place = |problems: Problems| {
             let mut placed = Problems::new();
-            placed.extend(&format!("batch after {before} rows: "), &problems);
+            placed.extend(&format!("batch {}: ", self.count), &problems);
             placed
         };
         let batch = decode_batch(&self.schema, header, &body.clone().into()).map_err(place)?;
         self.check_rows(&batch).map_err(place)?;
         let head = head(header, body.len());
         let rows = batch.num_rows();
+        self.count += 1;
         self.batch_rows = Some((self.batch_rows.map_or(rows, |(first, _)| first), rows));
         self.rows += rows as u64;
         self.bytes += (head.len() + body.len()) as u64;

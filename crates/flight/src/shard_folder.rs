@@ -81,13 +81,12 @@ impl ShardFolder {
                 let folder = found?.path();
                 let name = folder.file_name().and_then(|name| name.to_str());
                 let Some(digest) = name.and_then(|name| name.parse().ok()) else { continue };
-                let mut bytes = 0;
-                for file in fs::read_dir(&folder)? {
-                    bytes += file?.metadata()?.len();
+                match entry(DataSetId(digest), folder) {
+                    Ok(entry) => entries.push(entry),
+                    // It is just being made, or removed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
                 }
-                let used_at = folder.join(NAME_FILE).metadata()?.modified()?;
-                let data_set = DataSetId(digest);
-                entries.push(FolderEntry { data_set, folder, bytes, used_at });
             }
             entries.sort_unstable_by_key(|entry| entry.data_set);
             Ok(entries)
@@ -247,6 +246,15 @@ impl ShardFolder {
             Err(error) => Err(failed("remove a data set's folder")(error)),
         }
     }
+}
+
+fn entry(data_set: DataSetId, folder: PathBuf) -> io::Result<FolderEntry> {
+    let mut bytes = 0;
+    for file in fs::read_dir(&folder)? {
+        bytes += file?.metadata()?.len();
+    }
+    let used_at = folder.join(NAME_FILE).metadata()?.modified()?;
+    Ok(FolderEntry { data_set, folder, bytes, used_at })
 }
 
 /// A part of a shard that is being written. Dropped before it is finished, it leaves nothing.
@@ -427,6 +435,9 @@ mod tests {
         folder.make_room(10_000, &[ticket(2, 0).data_set]).unwrap();
         let left: Vec<_> = folder.entries().unwrap().iter().map(|e| e.data_set.0.0[0]).collect();
         assert_eq!(left, [1, 2]);
+        let unnamed = folder.of(ticket(9, 0).data_set);
+        fs::create_dir(&unnamed).unwrap();
+        assert_eq!(folder.entries().unwrap().len(), 2, "one that is being made is none yet");
         let full = folder.make_room(30_000, &[ticket(2, 0).data_set]).unwrap_err();
         assert!(matches!(full, FlightError::Full { wanted: 30_000, .. }), "{full}");
         assert!(folder.remove(ticket(2, 0).data_set).unwrap());

@@ -71,8 +71,13 @@ impl Workspace {
 
     /// Counts a batch of a table that was read, and moves it out of memory if there are too many.
     pub(crate) fn keep(&self, batch: RecordBatch) -> Result<RecordBatch, SourceError> {
+        self.progress.add(batch.num_rows() as u64, bytes_of(&batch))?;
+        self.hold(batch)
+    }
+
+    /// Moves a batch out of memory if there are too many.
+    pub(crate) fn hold(&self, batch: RecordBatch) -> Result<RecordBatch, SourceError> {
         let bytes = bytes_of(&batch);
-        self.progress.add(batch.num_rows() as u64, bytes)?;
         let Some(beyond) = &self.beyond else { return Ok(batch) };
         if self.held.fetch_add(bytes, Ordering::Relaxed) + bytes <= beyond.memory {
             return Ok(batch);

@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use arrowhop_flight::{FolderEntry, ShardFolder};
+use arrowhop_flight::{FlightError, FolderEntry, ShardFolder};
 use arrowhop_source::{DataSpec, Origin, Prepared, SourceError};
 use arrowhop_types::{DataSet, DataSetId, Problems, SourceRecord};
 use arrowhop_wire::{decode_data_set, encode_data_set};
 use serde::{Deserialize, Serialize};
+
+use crate::progress::say;
 
 const ABOUT: &str = "about.json";
 const DATA_SET: &str = "data_set.pb";
@@ -172,7 +174,13 @@ impl Kept {
             self.folder.remove(data_set.id)?;
         }
         let bytes = bytes_of(&prepared);
-        self.folder.make_room(bytes, &[data_set.id])?;
+        match self.folder.make_room(bytes, &[data_set.id]) {
+            Err(full @ FlightError::Full { .. }) => {
+                say(&format!("the data set is not kept in {}: {full}", folder.display()));
+                return Ok(prepared);
+            }
+            made => made?,
+        }
         let beside = [
             (ABOUT, serde_json::to_vec_pretty(&about)?),
             (DATA_SET, encode_data_set(data_set.clone())),

@@ -59,13 +59,20 @@ impl Form {
     }
 
     /// Those of these rows that pass the condition.
-    pub(super) fn passing(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, Problems> {
+    pub(super) fn passing(
+        &self,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>, SourceError> {
         let Some(condition) = &self.condition else { return Ok(batches) };
-        let kept = batches.iter().map(|batch| condition.bound.keep(batch));
-        let kept: Result<Vec<_>, _> = kept.collect();
-        let mut kept =
-            kept.map_err(|error| Problems::one(self.place.clone(), error.to_string()))?;
-        kept.retain(|batch| batch.num_rows() > 0);
+        let mut kept = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let passing = condition.bound.keep(&batch);
+            let passing =
+                passing.map_err(|error| Problems::one(self.place.clone(), error.to_string()))?;
+            if passing.num_rows() > 0 {
+                kept.push(self.workspace.hold(passing)?);
+            }
+        }
         Ok(kept)
     }
 

@@ -254,6 +254,12 @@ impl CachedShard {
         &self.batches
     }
 
+    /// Whether its bodies lie in a mapped file, rather than in reserved memory.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.reservation.is_none()
+    }
+
     /// Rows over all batches.
     #[must_use]
     pub fn rows(&self) -> u64 {

@@ -111,7 +111,9 @@ impl Handler<InUse> for Shards {
         if let Some(folder) = &self.folder {
             // Files that were removed take room until they are closed.
             self.parts.retain(|shard, part| {
-                Arc::strong_count(&part.content) > 1 || folder.of(shard.data_set).is_dir()
+                Arc::strong_count(&part.content) > 1
+                    || !part.content.is_mapped()
+                    || folder.of(shard.data_set).is_dir()
             });
         }
         let used = self.parts.iter().filter(|(_, part)| Arc::strong_count(&part.content) > 1);

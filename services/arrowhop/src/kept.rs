@@ -169,7 +169,9 @@ impl Kept {
             // The same rows by another specification, or from sources that look new.
             let text = serde_json::to_vec_pretty(&about)?;
             write(&folder.join(ABOUT), &text)?;
-        } else if folder.is_dir() {
+            return Ok(prepared.keep(self.folder.root(), &[])?);
+        }
+        if folder.is_dir() {
             // A segment's, which was sent it.
             self.folder.remove(data_set.id)?;
         }

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::ipc::Block;
@@ -28,6 +28,10 @@ use crate::{ByteBudget, CachedShard, FlightError, ShardListing};
 
 /// The file with a data set's name.
 const NAME_FILE: &str = "name";
+/// What a data set's folder is called while it is made.
+const NEW_PREFIX: &str = ".new-";
+/// A folder that is being made and has had no new file for so long was left by a process that died.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// The footer's length and the magic at a file's end.
 const TAIL_BYTES: usize = 10;
 
@@ -205,7 +209,7 @@ impl ShardFolder {
         let make = || -> io::Result<_> {
             fs::create_dir_all(&folder)?;
             fs::write(folder.join(NAME_FILE), name)?;
-            tempfile::Builder::new().prefix(".new-").tempfile_in(&folder)
+            tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(&folder)
         };
         let file = make().map_err(failed("make a shard's file"))?;
         Ok(NewShardFile { path: self.path(shard), file: Some(file), writer: None })
@@ -217,6 +221,7 @@ impl ShardFolder {
     /// # Errors
     /// [`FlightError::Full`] when that does not make room.
     pub fn make_room(&self, bytes: u64, in_use: &[DataSetId]) -> Result<(), FlightError> {
+        self.sweep();
         let mut entries = self.entries()?;
         entries.sort_unstable_by_key(|entry| entry.used_at);
         let mut used: u64 = entries.iter().map(|entry| entry.bytes).sum();
@@ -233,6 +238,20 @@ impl ShardFolder {
             return Err(FlightError::Full { wanted: bytes, used, limit: self.bytes_max });
         }
         Ok(())
+    }
+
+    /// Removes what processes that died left half made; what cannot be removed is left for another time.
+    fn sweep(&self) {
+        for found in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let is_new = found.file_name().to_str().is_some_and(|it| it.starts_with(NEW_PREFIX));
+            let changed = found.metadata().and_then(|facts| facts.modified());
+            let age = changed.ok().and_then(|at| at.elapsed().ok());
+            if is_new && age.is_some_and(|age| age > ABANDONED_AFTER) {
+                let folder = found.path();
+                tracing::info!(folder = %folder.display(), "removing shards that were left half made");
+                let _ = fs::remove_dir_all(folder);
+            }
+        }
     }
 
     /// Removes a data set; says whether it was there.
@@ -347,8 +366,6 @@ fn failed(action: &'static str) -> impl Fn(io::Error) -> FlightError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use arrow::array::{ArrayRef, FixedSizeListArray, Int32Array, UInt8Array, UInt64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use arrowhop_types::Digest;
@@ -435,6 +452,14 @@ mod tests {
         folder.make_room(10_000, &[ticket(2, 0).data_set]).unwrap();
         let left: Vec<_> = folder.entries().unwrap().iter().map(|e| e.data_set.0.0[0]).collect();
         assert_eq!(left, [1, 2]);
+        let (left, going_on) = (root.path().join(".new-a"), root.path().join(".new-b"));
+        for new in [&left, &going_on] {
+            fs::create_dir(new).unwrap();
+        }
+        let long_ago = SystemTime::now() - 2 * ABANDONED_AFTER;
+        File::open(&left).unwrap().set_modified(long_ago).unwrap();
+        folder.make_room(0, &[]).unwrap();
+        assert!(!left.exists() && going_on.exists());
         let unnamed = folder.of(ticket(9, 0).data_set);
         fs::create_dir(&unnamed).unwrap();
         assert_eq!(folder.entries().unwrap().len(), 2, "one that is being made is none yet");
